@@ -1,0 +1,1 @@
+"""funpipe: one compiled training step per device, from a pure loss function."""

@@ -1,0 +1,57 @@
+"""Every error funpipe raises for a user's mistake: the offending value, where it is, and the remedy."""
+
+
+class FunpipeError(ValueError):
+    """The base of all errors of funpipe; a `ValueError`, so that existing handlers keep working."""
+
+
+class FunpipeTypeError(FunpipeError, TypeError):
+    """A value of the wrong type was passed."""
+
+
+class BatchError(FunpipeError):
+    """A batch that cannot be split, merged or padded as asked."""
+
+
+class TreeError(FunpipeError):
+    """A pytree of another structure, or a leaf of another shape or dtype, than expected."""
+
+
+class TraceError(FunpipeError):
+    """A function that cannot be traced to one graph."""
+
+
+class LossError(FunpipeTypeError):
+    """A loss function that returns something that is not a loss."""
+
+
+class StageError(FunpipeError):
+    """A cut that gives no valid stages."""
+
+
+class ScheduleError(FunpipeError):
+    """A schedule whose table breaks a rule; the text shows the grid with the failing cell marked."""
+
+
+class ProgramError(FunpipeError):
+    """A program that breaks a rule of the verifier: types, matching messages, deadlock, life of values."""
+
+
+class CompileError(FunpipeError):
+    """A compiled step whose generated code does not do what its program says."""
+
+
+class MeshError(FunpipeError):
+    """A mesh that does not fit the processes, the stages or the schedule."""
+
+
+class TransportError(FunpipeError, RuntimeError):
+    """A message or collective that failed or never came."""
+
+
+class StateError(FunpipeError):
+    """A state of another step, an already consumed one, or one whose step did not finish."""
+
+
+class CheckpointError(FunpipeError):
+    """A checkpoint that cannot be written or read."""
