@@ -1,0 +1,80 @@
+"""What a table demands of the numbers that it is made of, so that its codes and sizes can be relied on."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from funpipe._errors import ScheduleError
+from funpipe.schedules.codes import IDLE, MAX_CODES
+from funpipe.schedules.task import Kind, Task
+
+
+def require_cells(cells: np.ndarray, num_codes: int) -> None:
+    """Every cell is idle or a code."""
+    wrong = cells[(cells < IDLE) | (cells >= num_codes)]
+    if wrong.size:
+        raise ScheduleError(f"cell {wrong[0]} is no task: codes are -1 to {num_codes - 1}; build with Table.from_rows.")
+
+
+def require_room(num_ranks: int, num_slots: int) -> None:
+    """The grid fits; rows of very different lengths could ask for far more memory than they have."""
+    if num_ranks * num_slots > MAX_CODES:
+        raise ScheduleError(f"{num_ranks} ranks of up to {num_slots} slots are too large a grid; shorten the rows.")
+
+
+def require_slots(slots: Mapping[Kind, np.ndarray], rank_of_stage: np.ndarray) -> tuple[int, int]:
+    """Slots of one shape, (num_stages, num_microbatches), in which no rank has two tasks; returns the shape."""
+    shapes = {slot.shape for slot in slots.values()}
+    if len(shapes) != 1 or len(shape := shapes.pop()) != 2 or shape[0] != len(rank_of_stage) or 0 in shape:
+        raise ScheduleError(
+            f"slots have shapes {[slot.shape for slot in slots.values()]}; give every kind one integer array of shape "
+            f"(num_stages, num_microbatches), with num_stages {len(rank_of_stage)} as in placement."
+        )
+    if any(not np.issubdtype(slot.dtype, np.integer) or slot.min() < 0 for slot in slots.values()):
+        raise ScheduleError("slots are not all integers from 0 on; number the columns of the grid from 0.")
+    if rank_of_stage.min() < 0:
+        raise ScheduleError(f"placement has rank {rank_of_stage.min()}; number the ranks from 0.")
+    return shape
+
+
+def require_no_collision(cells: np.ndarray, slots: Mapping[Kind, np.ndarray], rank_of_stage: np.ndarray) -> None:
+    """After the tasks are in `cells`: none has overwritten another."""
+    if np.count_nonzero(cells != IDLE) == sum(slot.size for slot in slots.values()):
+        return
+    places = [(rank_of_stage * cells.shape[1] + slot).ravel() for slot in slots.values()]
+    found, count = np.unique(np.concatenate(places), return_counts=True)
+    rank, slot = divmod(int(found[count > 1][0]), cells.shape[1])
+    raise ScheduleError(f"rank {rank} has two tasks in slot {slot}; give each task of a rank a slot of its own.")
+
+
+def require_sizes(cells: np.ndarray, placement: tuple[int, ...], num_microbatches: int) -> None:
+    """The cells are a grid, and its stages have ranks."""
+    if cells.ndim != 2 or not np.issubdtype(cells.dtype, np.integer) or cells.size == 0:
+        raise ScheduleError(
+            f"cells are {cells.dtype}{list(cells.shape)}; "
+            "pass integers of shape (num_ranks, num_slots), both at least 1."
+        )
+    if num_microbatches < 1 or not placement:
+        raise ScheduleError(
+            f"{len(placement)} stages and num_microbatches={num_microbatches}; a table needs at least one of each."
+        )
+    if 4 * len(placement) * num_microbatches > MAX_CODES:
+        raise ScheduleError(
+            f"{len(placement)} stages of {num_microbatches} microbatches are too many for a table; "
+            f"use at most {MAX_CODES // 4 // len(placement)} microbatches."
+        )
+    for stage, rank in enumerate(placement):
+        if not 0 <= rank < cells.shape[0]:
+            raise ScheduleError(
+                f"stage {stage} is placed on rank {rank}, but there are {cells.shape[0]} rows; "
+                f"place it on a rank from 0 to {cells.shape[0] - 1}."
+            )
+
+
+def require_in_range(task: Task, rank: int, slot: int, num_stages: int, num_microbatches: int) -> None:
+    """The task has a code; else its stage or microbatch would be read as another one's."""
+    if task.stage >= num_stages or task.microbatch >= num_microbatches:
+        raise ScheduleError(
+            f"{task} on rank {rank}, slot {slot} is out of range; use stages 0 to {num_stages - 1} (one for each entry "
+            f"of placement) and microbatches 0 to {num_microbatches - 1}."
+        )

@@ -1,0 +1,149 @@
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from funpipe._errors import ScheduleError
+from funpipe.schedules import GPipe, OneFOneB, Table, Task
+from tests.schedules.tables import tables
+
+F0, B0 = Task("F", 0, 0), Task("B", 0, 0)
+
+
+def test_sizes():
+    table = OneFOneB().table(4, 6)
+    assert (table.num_ranks, table.num_stages, table.num_microbatches, table.num_slots) == (4, 4, 6, 18)
+    assert table.cells.shape == (4, 18)
+
+
+def test_rows_are_lazy_sequences_of_tasks_and_none():
+    row = GPipe().table(2, 1).rows[1]
+    assert row[0] is None
+    assert row[1] == Task("F", 1, 0)
+    assert row[-2] == Task("B", 1, 0)
+    assert row[1:3] == [Task("F", 1, 0), Task("B", 1, 0)]
+    assert len(row) == 4
+    assert repr(row) == "Row(. 1F0 1B0 .)"
+
+
+def test_row_ends():
+    with pytest.raises(IndexError):
+        GPipe().table(2, 1).rows[0][4]
+
+
+@given(tables())
+def test_from_rows_gives_the_rows_back(table):
+    again = Table.from_rows(table.rows, placement=table.placement, num_microbatches=table.num_microbatches)
+    assert again == table
+    assert hash(again) == hash(table)
+
+
+def test_short_rows_are_idle_at_the_end():
+    table = Table.from_rows([[F0, B0], [None]], placement=(0,), num_microbatches=1)
+    assert table.rows[1] == [None, None]
+
+
+def test_order_leaves_out_the_idle_cells():
+    assert GPipe().table(2, 1).order(1) == (Task("F", 1, 0), Task("B", 1, 0))
+
+
+def test_equality_is_by_content():
+    table = GPipe().table(2, 2)
+    assert table == GPipe().table(2, 2)
+    assert table != OneFOneB().table(2, 2)
+    assert table != Table(table.cells, (1, 0), 2)
+    assert Table(table.cells, (0, 1, 0, 1), 2) != Table(table.cells, (0, 1, 0, 1), 3)
+    assert table != "table"
+
+
+def test_tables_are_keys_and_can_be_sent():
+    table = GPipe().table(2, 2)
+    assert {table: "gpipe"}[pickle.loads(pickle.dumps(table))] == "gpipe"
+
+
+def test_cells_are_a_copy_that_cannot_be_written():
+    mine = np.array([[0, 1]])
+    table = Table(mine, (0,), 1)
+    mine[0, 0] = 3
+    assert table.order(0) == (F0, B0)
+    with pytest.raises(ValueError, match="read-only"):
+        table.cells[0, 0] = 1
+
+
+def test_from_slots_places_each_task():
+    table = Table.from_slots({"F": np.array([[0], [1]]), "B": np.array([[3], [2]])}, placement=(1, 0))
+    assert table.rows[0] == [None, Task("F", 1, 0), Task("B", 1, 0), None]
+    assert table.rows[1] == [F0, None, None, B0]
+
+
+@pytest.mark.parametrize("slots", [{"F": [[0, 0]]}, {"F": [[0, 1]], "B": [[1, 2]]}])
+def test_from_slots_refuses_two_tasks_in_a_slot(slots):
+    with pytest.raises(ScheduleError, match=r"rank 0 has two tasks in slot [01]; give each task"):
+        Table.from_slots(slots, placement=(0,))
+
+
+@pytest.mark.parametrize("slots", [{}, {"F": [0]}, {"F": [[0]], "B": [[1, 2]]}, {"F": [[0], [1]]}])
+def test_from_slots_refuses_other_shapes(slots):
+    with pytest.raises(ScheduleError, match="give every kind one integer array of shape"):
+        Table.from_slots(slots, placement=(0,))
+
+
+@pytest.mark.parametrize("slots", [{"F": [[-1]]}, {"F": [[0.5]]}])
+def test_from_slots_refuses_other_numbers(slots):
+    with pytest.raises(ScheduleError, match="number the columns of the grid from 0"):
+        Table.from_slots(slots, placement=(0,))
+
+
+def test_from_slots_refuses_negative_ranks():
+    with pytest.raises(ScheduleError, match="placement has rank -1; number the ranks from 0"):
+        Table.from_slots({"F": [[0]]}, placement=(-1,))
+
+
+@pytest.mark.parametrize("task", [Task("F", 1, 0), Task("F", 0, 2)])
+def test_task_out_of_range_names_its_place(task):
+    with pytest.raises(ScheduleError, match=rf"{task} on rank 0, slot 1 is out of range; use .* 0 to 0 .* 0 to 1\."):
+        Table.from_rows([[F0, task]], placement=(0,), num_microbatches=2)
+
+
+def test_stage_on_a_missing_rank_names_it():
+    with pytest.raises(ScheduleError, match="stage 1 is placed on rank 2, .* from 0 to 0"):
+        Table.from_rows([[F0, B0]], placement=(0, 2), num_microbatches=1)
+
+
+@pytest.mark.parametrize(
+    ("cells", "placement", "m", "text"),
+    [
+        (np.zeros((1, 1)), (0,), 1, "pass integers of shape"),
+        (np.zeros(3, int), (0,), 1, "pass integers of shape"),
+        (np.zeros((0, 3), int), (0,), 1, "both at least 1"),
+        (np.array([[4]]), (0,), 1, "cell 4 is no task: codes are -1 to 3"),
+        (np.array([[-2]]), (0,), 1, "cell -2 is no task"),
+        (np.array([[0]]), (), 1, "at least one of each"),
+        (np.array([[0]]), (0,), 0, "at least one of each"),
+        (np.array([[0]]), (0,), 2**40, "use at most 268435456 microbatches"),
+    ],
+)
+def test_cells_that_are_no_table(cells, placement, m, text):
+    with pytest.raises(ScheduleError, match=text):
+        Table(cells, placement, m)
+
+
+def test_rows_too_uneven_for_memory_are_refused():
+    rows = [[None] * 40_000] + [[]] * 40_000
+    with pytest.raises(ScheduleError, match="too large a grid; shorten the rows"):
+        Table.from_rows(rows, placement=(0,), num_microbatches=1)
+
+
+@given(tables())
+def test_ascends_reads_the_rows(table):
+    for kinds in ("F", "B", "W", "BW"):
+        runs = [
+            [task.microbatch for task in table.order(rank) if task.stage == stage and task.kind in kinds]
+            for stage, rank in enumerate(table.placement)
+        ]
+        assert table.ascends(*kinds) == all(run == sorted(run) for run in runs)
+
+
+def test_repr_is_short():
+    assert repr(GPipe().table(2, 4)) == "Table(num_ranks=2, num_stages=2, num_microbatches=4, num_slots=10)"
