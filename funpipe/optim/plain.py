@@ -1,0 +1,89 @@
+"""Running an optimizer by hand over named leaves, outside any pipeline."""
+
+import torch
+from torch import Tensor
+
+from funpipe._errors import FunpipeTypeError, TreeError
+from funpipe.optim.base import Entries, Optimizer, State
+from funpipe.optim.context import Context
+from funpipe.optim.norm import norm_of_squares, square_sum
+
+
+def context(optimizer: Optimizer, params: Entries, grads: Entries, step: Tensor) -> Context:
+    """The context of an update whose entries are all of the model's leaves.
+
+    Args:
+        optimizer: whose labels and scalars are meant.
+        params: every leaf by name.
+        grads: every gradient by name.
+        step: 0-dim int64 tensor: updates done so far.
+
+    Returns:
+        A `Context` for `optimizer.update`.
+
+    Example:
+        >>> import torch
+        >>> from funpipe.optim import sgd
+        >>> leaves = {"w": torch.tensor([3.0, 4.0])}
+        >>> context(sgd(0.1), leaves, leaves, torch.tensor(0)).global_norm()
+        tensor(5.)
+    """
+    labels = {name: optimizer.label(name, leaf) if optimizer.label else None for name, leaf in params.items()}
+    return Context(
+        step=step,
+        label=labels.__getitem__,
+        global_norm=lambda: norm_of_squares({name: square_sum(grad) for name, grad in grads.items()}),
+        scalars=optimizer.scalars(step),
+    )
+
+
+def apply(optimizer: Optimizer, params: Entries, grads: Entries, state: State, step: Tensor) -> tuple[Entries, State]:
+    """One update of named leaves; nothing is changed in place or recorded for autograd.
+
+    Args:
+        optimizer: any.
+        params: leaves by name; a frozen or unused leaf is left out.
+        grads: gradients with the same names and shapes.
+        state: what `optimizer.init(params)` or the last update returned.
+        step: 0-dim int64 tensor: updates done so far.
+
+    Returns:
+        The new parameters and state.
+
+    Raises:
+        TreeError: the gradients do not match the parameters.
+        FunpipeTypeError: the step is not a 0-dim integer tensor.
+
+    Example:
+        >>> import torch
+        >>> from funpipe.optim import apply, sgd
+        >>> optimizer = sgd(0.5, momentum=0.9)
+        >>> params = {"w": torch.tensor([1.0, 2.0])}
+        >>> params, state = apply(optimizer, params, {"w": torch.ones(2)}, optimizer.init(params), torch.tensor(0))
+        >>> params["w"]
+        tensor([0.5000, 1.5000])
+    """
+    _check_step(step)
+    _check_gradients(params, grads)
+    with torch.no_grad():
+        return optimizer.update(grads, state, params, context(optimizer, params, grads, step))
+
+
+def _check_step(step: Tensor) -> None:
+    if not isinstance(step, Tensor) or step.dim() != 0 or step.is_floating_point():
+        raise FunpipeTypeError(f"the step is {step!r}; pass a 0-dim integer tensor, such as torch.tensor(0)")
+
+
+def _check_gradients(params: Entries, grads: Entries) -> None:
+    for name in params.keys() ^ grads.keys():
+        have, lack = ("parameter", "gradient") if name in params else ("gradient", "parameter")
+        raise TreeError(
+            f"{name!r} has a {have} but no {lack}; leave a frozen or unused leaf out of both, "
+            "or pass a gradient of zeros for one that is still to be decayed"
+        )
+    for name, param in params.items():
+        if grads[name].shape != param.shape:
+            raise TreeError(
+                f"the gradient of {name!r} has shape {tuple(grads[name].shape)} and its parameter "
+                f"{tuple(param.shape)}; pass a gradient of the parameter's shape"
+            )
