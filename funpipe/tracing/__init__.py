@@ -1,0 +1,5 @@
+"""Tracing: a pure loss function becomes the joint graph of one microbatch."""
+
+from funpipe.tracing.trace import trace as trace
+from funpipe.tracing.traced import Mark as Mark
+from funpipe.tracing.traced import Traced as Traced

@@ -1,0 +1,103 @@
+"""From the raw graph of a tracer to a `Traced`: leaves named, identities and marks gone, parts told apart."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import fx
+
+from funpipe._errors import TraceError
+from funpipe.tracing.operators import IDENTITIES, is_random, is_view
+from funpipe.tracing.traced import Mark
+
+aten = torch.ops.aten
+
+
+class Assembly:
+    """A clean copy of a raw graph.
+
+    Args:
+        raw: the tracer's module; a flat list of tensors in and out.
+        leaves: the kind and name of each placeholder.
+    """
+
+    def __init__(self, raw: fx.GraphModule, leaves: list[tuple[str, str]]) -> None:
+        self.graph = fx.Graph()
+        self.forward: list[fx.Node] = []
+        self.backward: list[fx.Node] = []
+        self.marks: list[Mark] = []
+        self.returned: list[fx.Node] = []
+        self._copies: dict[fx.Node, fx.Node] = {}
+        self._part = self.forward
+        self._leaves = iter(leaves)
+        for node in raw.graph.nodes:
+            self._add(node)
+
+    def _add(self, node: fx.Node) -> None:
+        if node.op == "placeholder":
+            self._copies[node] = self._placeholder(node)
+        elif node.op == "output":
+            self.returned = [self._copies[n] for n in _flat(node.args[0])]
+        elif node.target is torch.ops.funpipe.forward_end.default:
+            self._copies[node] = self._copies[node.args[0]]  # type: ignore[index]
+            self._part = self.backward
+        elif node.target is torch.ops.funpipe.mark_stage_end.default:
+            self._copies[node] = self._copies[node.args[0]]  # type: ignore[index]
+            self._mark(str(node.args[1]))
+        elif _is_identity(node):
+            self._copies[node] = self._copies[node.args[0]]  # type: ignore[index]
+        else:
+            self._copies[node] = self._operation(node)
+
+    def _mark(self, name: str) -> None:
+        """A mark in the forward; the one that its gradient may leave in the backward is no mark."""
+        if self._part is self.forward:
+            self.marks.append(Mark(len(self.forward), name))
+
+    def _placeholder(self, node: fx.Node) -> fx.Node:
+        kind, name = next(self._leaves)
+        copy = self.graph.placeholder(f"{kind}_{name}".replace(".", "_"))
+        copy.meta = {"val": node.meta["val"], "leaf": (kind, name)}
+        return copy
+
+    def _operation(self, node: fx.Node) -> fx.Node:
+        copy = self.graph.node_copy(node, lambda n: self._copies[n])
+        custom = node.meta.get("custom") or {}
+        copy.meta = {"val": node.meta.get("val"), "path": custom.get("path"), "source": custom.get("source")}
+        copy.meta["params"] = tuple(dict.fromkeys(_params_read(copy)))
+        if is_random(copy):
+            raise TraceError(_random_text(copy))
+        self._part.append(copy)
+        return copy
+
+
+def _is_identity(node: fx.Node) -> bool:
+    """Whether a node's value is that of its first argument, strides included."""
+    if node.target in IDENTITIES:
+        return True
+    same = node.target is aten.clone.default and isinstance(node.args[0], fx.Node)
+    return same and node.meta["val"].stride() == node.args[0].meta["val"].stride()  # type: ignore[union-attr]
+
+
+def _params_read(node: fx.Node) -> Iterator[str]:
+    """The names of the parameters that a node reads, itself or through views of them."""
+    for source in node.all_input_nodes:
+        if source.op == "placeholder" and source.meta["leaf"][0] == "param":
+            yield source.meta["leaf"][1]
+        elif is_view(source):
+            yield from source.meta["params"]
+
+
+def _flat(value: Any) -> list[fx.Node]:
+    if isinstance(value, fx.Node):
+        return [value]
+    return [n for item in value for n in _flat(item)]
+
+
+def _random_text(node: fx.Node) -> str:
+    where = " in ".join(str(w) for w in (node.meta["source"], node.meta["path"] or None) if w)
+    return (
+        f"the loss function draws random numbers: {node.target} at {where or 'an unknown line'}. Random operations are "
+        "not supported in a pipelined step, because their result would depend on the cut. Switch dropout off "
+        "(module.eval(), or p=0), or draw the numbers outside and pass them in the batch."
+    )

@@ -1,0 +1,95 @@
+"""The function that is traced: the loss of one microbatch and, after a border, its gradients."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funpipe._typing import Tree
+from funpipe.functional.loss import LossOut
+from funpipe.functional.signature import call_loss
+from funpipe.functional.tree import named_leaves, unflatten_named
+from funpipe.tracing.where import noting_where
+
+
+@torch.library.custom_op("funpipe::forward_end", mutates_args=())
+def forward_end(loss: Tensor) -> Tensor:
+    """The border between forward and backward in a traced graph; never part of a `Traced`."""
+    return loss.clone()
+
+
+@forward_end.register_fake
+def _(loss: Tensor) -> Tensor:
+    return torch.empty_like(loss)
+
+
+@dataclass
+class Joint:
+    """Calls the loss function and differentiates it; remembers the names of what it returned.
+
+    Args:
+        loss_fn: the user's loss function.
+        specs: the tree structure of (params, buffers, batch), each as `named_leaves` gave it.
+        names: the leaf names of the same three.
+        trainable: the parameters to differentiate; empty for evaluation.
+    """
+
+    loss_fn: Callable[..., Any]
+    specs: tuple[Any, Any, Any]
+    names: tuple[list[str], list[str], list[str]]
+    trainable: list[str]
+    outputs: list[str] = field(default_factory=list)
+    reducers: dict[str, str] = field(default_factory=dict)
+    differentiated: list[str] = field(default_factory=list)
+    modules: tuple[str, ...] = ()
+
+    def __call__(self, params: list[Tensor], buffers: list[Tensor], batch: list[Tensor]) -> list[Tensor]:
+        leaves = {
+            name: leaf.detach().requires_grad_(name in self.trainable)
+            for name, leaf in zip(self.names[0], params, strict=True)
+        }
+        out = self._forward(leaves, buffers, batch)
+        results = self._results(out)
+        results[0] = forward_end(results[0])
+        return results + self._gradients(out.loss_sum, leaves)
+
+    def _forward(self, leaves: dict[str, Tensor], buffers: list[Tensor], batch: list[Tensor]) -> LossOut:
+        trees = (
+            unflatten_named(self.specs[0], leaves),
+            unflatten_named(self.specs[1], dict(zip(self.names[1], buffers, strict=True))),
+            unflatten_named(self.specs[2], dict(zip(self.names[2], batch, strict=True))),
+        )
+        with torch.set_grad_enabled(bool(self.trainable)), noting_where() as paths:
+            out = call_loss(self.loss_fn, trees[0], trees[2], trees[1] if self.names[1] else None)
+        self.modules = tuple(paths.called)
+        return out
+
+    def _results(self, out: LossOut) -> list[Tensor]:
+        """The outputs of the forward, the loss first; their names are kept in the same order."""
+        results = {"loss": out.loss_sum}
+        if out.weight is not None:
+            results["weight"] = out.weight
+        for name, reduced in out.aux.items():
+            results[f"aux.{name}"] = reduced.value
+            self.reducers[name] = reduced.kind
+        if out.buffers is not None:
+            results |= {f"buffer.{name}": leaf for name, leaf in named_leaves(out.buffers)[0].items()}
+        self.outputs = list(results)
+        return [value.detach() for value in results.values()]
+
+    def _gradients(self, loss: Tensor, leaves: dict[str, Tensor]) -> list[Tensor]:
+        if not self.trainable or not loss.requires_grad:
+            return []
+        wanted = [leaves[name] for name in self.trainable]
+        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+        used = [(n, g) for n, g in zip(self.trainable, gradients, strict=True) if g is not None]
+        self.differentiated = [n for n, _ in used]
+        return [g for _, g in used]
+
+
+def flat_tree(tree: Tree) -> tuple[Any, list[str], list[Tensor]]:
+    """A pytree as its structure, the names of its leaves and the leaves, in tree order."""
+    named, spec = named_leaves(tree)
+    return spec, list(named), list(named.values())

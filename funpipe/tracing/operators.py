@@ -1,0 +1,52 @@
+"""What an ATen operator is, read off its schema and tags."""
+
+import operator
+from typing import Any
+
+import torch
+from torch import fx
+
+aten = torch.ops.aten
+
+IDENTITIES = frozenset({aten.detach.default, aten.alias.default, aten.lift_fresh.default, aten.lift.default})
+"""Operators that return their first argument, in a graph without mutation or autograd."""
+
+
+def is_view(node: fx.Node) -> bool:
+    """Whether a node's value shares the memory of its first argument (a view, or a part of a view's results)."""
+    if node.target is operator.getitem:
+        return isinstance(node.args[0], fx.Node) and is_view(node.args[0])
+    schema = schema_of(node)
+    return schema is not None and any(r.alias_info and not r.alias_info.is_write for r in schema.returns)
+
+
+def mutates(node: fx.Node) -> bool:
+    """Whether a node writes to one of its arguments."""
+    schema = schema_of(node)
+    return schema is not None and schema.is_mutable
+
+
+def is_random(node: fx.Node) -> bool:
+    """Whether a node draws random numbers; attention with a dropout of 0 does not."""
+    tags = getattr(node.target, "tags", ())
+    if torch.Tag.nondeterministic_seeded not in tags:
+        return False
+    given = dict(zip((a.name for a in schema_of(node).arguments), node.args, strict=False)) | node.kwargs
+    return given.get("dropout_p", None) not in (0, 0.0) or "dropout_p" not in given
+
+
+def is_constant(node: fx.Node) -> bool:
+    """Whether a node makes a tensor from numbers alone (`arange`, `full`, …)."""
+    return node.op == "call_function" and not node.all_input_nodes
+
+
+def schema_of(node: fx.Node) -> Any:
+    """The schema of the operator that a node calls, or None (for `getitem` and placeholders)."""
+    return getattr(node.target, "_schema", None)
+
+
+def base_of(node: fx.Node) -> fx.Node:
+    """The node whose memory a view shares; the node itself if it is no view."""
+    while is_view(node):
+        node = node.args[0]  # type: ignore[assignment]
+    return node

@@ -1,0 +1,185 @@
+"""A pure loss function becomes a `Traced`: one graph of one microbatch, forward and backward."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from funpipe import _compat
+from funpipe._errors import FunpipeError, TraceError
+from funpipe._typing import TensorType, Tree
+from funpipe.functional.marks import collecting_marks
+from funpipe.tracing.assemble import Assembly
+from funpipe.tracing.fake import contiguous, fake_like
+from funpipe.tracing.functional_graph import DECOMPOSITIONS, without_mutation
+from funpipe.tracing.joint import Joint, flat_tree
+from funpipe.tracing.places import terms
+from funpipe.tracing.traced import Traced
+from funpipe.tracing.where import user_line_of
+
+
+def trace(
+    loss_fn: Callable[..., Any],
+    params: Tree,
+    batch: Tree,
+    *,
+    buffers: Tree = None,
+    differentiate: bool = True,
+    device: str | None = None,
+) -> Traced:
+    """Traces a loss function, forward and backward, on one microbatch.
+
+    Nothing is computed and no memory is taken: only the shapes and dtypes of the arguments are read, so they may be
+    real, fake or on the meta device.
+
+    Args:
+        loss_fn: `loss_fn(params, batch, *, buffers)`; see `funpipe.train_step`.
+        params: a pytree of tensors. If any of them requires a gradient, those that do not are frozen; else all
+            floating-point leaves are trained.
+        batch: a pytree of tensors, one microbatch.
+        buffers: a pytree of tensors, if the loss function takes them.
+        differentiate: False traces the forward alone.
+        device: the device type to trace for; that of the first leaf by default ("cpu" for meta tensors).
+
+    Returns:
+        The graph with its leaves, outputs and gradients.
+
+    Raises:
+        TraceError: the function branches on a tensor's value, draws random numbers, closes over a tensor that
+            requires a gradient, or raises; the text names the user's line.
+        LossError: what it returns is no loss.
+
+    Example:
+        >>> import torch, funpipe as fp
+        >>> traced = fp.trace(lambda p, x: (x @ p["w"]).sum(), {"w": torch.ones(3, 2)}, torch.ones(4, 3))
+        >>> [str(node.target) for node in traced.forward]
+        ['aten.mm.default', 'aten.sum.default']
+    """
+    trees = [flat_tree(t) for t in (params, {} if buffers is None else buffers, batch)]
+    device = device or _device_of([leaf for _, _, leaves in trees for leaf in leaves])
+    types = [{n: _leaf_type(t, device) for n, t in zip(names, leaves, strict=True)} for _, names, leaves in trees]
+    trainable = _trainable(trees[0][1], trees[0][2]) if differentiate else []
+    joint = Joint(loss_fn, tuple(t[0] for t in trees), tuple(t[1] for t in trees), trainable)  # type: ignore[arg-type]
+    module, consts = _raw_graph(joint, types)
+    named = [(kind, n) for kind, part in zip(("param", "buffer", "batch"), types, strict=True) for n in part]
+    made = Assembly(module, [*named, *(("const", n) for n in consts)])
+    frozen = frozenset(trees[0][1]) - set(trainable)
+    return _traced(made, joint, types, frozen, consts)
+
+
+def _traced(
+    made: Assembly, joint: Joint, types: list[dict[str, TensorType]], frozen: frozenset[str], consts: dict[str, Tensor]
+) -> Traced:
+    outputs = dict(zip(joint.outputs, made.returned, strict=False))
+    gradients = dict(zip(joint.differentiated, made.returned[len(joint.outputs) :], strict=True))
+    made.graph.output((tuple(outputs.values()), tuple(gradients.values())))
+    order = {n: i for i, n in enumerate(made.graph.nodes)}
+    backward = set(made.backward)
+    places = {name: terms(node, order, backward) for name, node in gradients.items()}
+    _drop_dead(made.graph, [*outputs.values(), *(t for ts in places.values() for t in ts)])
+    alive = set(made.graph.nodes)
+    marks = tuple(
+        type(m)(sum(n in alive for n in made.forward[: m.position]), m.name) for m in made.marks
+    )
+    return Traced(
+        graph=made.graph,
+        forward=tuple(n for n in made.forward if n in alive),
+        backward=tuple(n for n in made.backward if n in alive),
+        outputs=outputs,
+        reducers=joint.reducers,
+        gradients=places,
+        params=types[0],
+        buffers=types[1],
+        batch=types[2],
+        frozen=frozen,
+        marks=marks,
+        consts=consts,
+        modules=joint.modules,
+    )
+
+
+def _drop_dead(graph: fx.Graph, wanted: list[fx.Node]) -> None:
+    """Erases what no output needs; placeholders of leaves that nothing reads go too."""
+    (out,) = (n for n in graph.nodes if n.op == "output")
+    graph.erase_node(out)
+    graph.output(tuple(wanted))
+    for node in reversed(list(graph.nodes)):
+        if node.op != "output" and not node.users:
+            graph.erase_node(node)
+
+
+def _raw_graph(joint: Joint, types: list[dict[str, TensorType]]) -> tuple[fx.GraphModule, dict[str, Tensor]]:
+    mode = _compat.fake_mode()
+    inputs = [[fake_like(t, mode) for t in part.values()] for part in types]
+    try:
+        with collecting_marks():
+            module = make_fx(joint, DECOMPOSITIONS, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
+    except FunpipeError:
+        raise
+    except Exception as error:
+        raise TraceError(_failure_text(error)) from error
+    flat, consts = _lift_constants(module)
+    fakes = [t for part in inputs for t in part] + [fake_like(TensorType.of(c), mode) for c in consts.values()]
+    return without_mutation(flat, fakes), consts
+
+
+def _lift_constants(module: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, Tensor]]:
+    """The same graph with flat placeholders, and the tensors it closed over as placeholders after the others."""
+    graph, consts, copies = fx.Graph(), {}, {}
+    for node in module.graph.nodes:
+        if node.op == "placeholder":
+            copies[node] = graph.node_copy(node)
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            consts[str(node.target)] = _constant(getattr(module, str(node.target)), node)
+            copies[node] = graph.placeholder(f"const_{node.target}")
+            copies[node].meta = dict(node.meta)
+    for node in module.graph.nodes:
+        if node not in copies:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    return fx.GraphModule({}, graph), consts
+
+
+def _constant(value: Tensor, node: fx.Node) -> Tensor:
+    if value.requires_grad:
+        raise TraceError(
+            f"the loss function closes over a tensor of shape {tuple(value.shape)} that requires a gradient"
+            f" ({node.target}): it would be a constant and never be trained. Pass it in params, or detach it."
+        )
+    return value.detach()
+
+
+def _leaf_type(leaf: Tensor, device: str) -> TensorType:
+    kind = contiguous(TensorType.of(leaf))
+    return TensorType(kind.shape, kind.stride, kind.dtype, device)
+
+
+def _device_of(leaves: list[Tensor]) -> str:
+    kinds = [leaf.device.type for leaf in leaves if leaf.device.type != "meta"]
+    return kinds[0] if kinds else "cpu"
+
+
+def _trainable(names: list[str], leaves: list[Tensor]) -> list[str]:
+    asked = any(leaf.requires_grad for leaf in leaves)
+    return [
+        n for n, leaf in zip(names, leaves, strict=True) if leaf.is_floating_point() and (leaf.requires_grad or not asked)
+    ]
+
+
+def _failure_text(error: Exception) -> str:
+    line = user_line_of(error) or "an unknown line"
+    if _reads_a_value(error):
+        return (
+            f"the loss function reads a tensor's value in Python at {line}. A traced function cannot branch on data or "
+            "call .item(), .tolist() or bool() on a tensor: use torch.where or a mask, or compute the value outside "
+            "the loss function and pass it in the batch."
+        )
+    return f"the loss function raised {type(error).__name__} at {line}: {error}. Correct that line, then trace again."
+
+
+def _reads_a_value(error: Exception) -> bool:
+    """Whether tracing failed because a Python number was asked of a tensor that has none."""
+    names = {"DataDependentOutputException", "GuardOnDataDependentSymNode", "DynamicOutputShapeException"}
+    return type(error).__name__ in names or "value out of a tracing tensor" in str(error)
