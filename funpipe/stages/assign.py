@@ -1,0 +1,125 @@
+"""Which stage computes each node.
+
+The forward is cut by position. The backward mirrors it, and is placed by what each node reads: a node runs on the
+highest stage, not above its incoming gradients, that already has all the forward values it reads; a leaf's gradient
+runs on a stage that uses the leaf. Then nodes whose result is smaller than what they read sink to the stage of their
+readers where that saves a transfer. The arithmetic is that of the graph wherever it is cut.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+from torch import fx
+
+from funpipe.stages.costs import types_of
+from funpipe.stages.sources import Sources, owner_of
+from funpipe.tracing.traced import Traced
+
+
+@dataclass
+class Assignment:
+    """The stage of every owned node, the stages that use each leaf, and the stage of each place of a gradient."""
+
+    num_stages: int
+    stage: dict[fx.Node, int] = field(default_factory=dict)
+    uses: dict[fx.Node, set[int]] = field(default_factory=dict)
+    places: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def available(self, value: fx.Node, stage: int) -> bool:
+        """Whether a stage's forward makes or reads a value."""
+        if value.op == "placeholder" and value.meta["leaf"][0] in ("batch", "const"):
+            return True
+        return self.stage.get(value) == stage or stage in self.uses.get(value, ())
+
+
+def assign(traced: Traced, cuts: tuple[int, ...], sources: Sources) -> Assignment:
+    """Assigns the nodes of a traced graph to stages.
+
+    Args:
+        traced: the graph.
+        cuts: ascending positions in `traced.forward`; stage i begins at `cuts[i - 1]`.
+        sources: the graph's floating nodes.
+    """
+    made = Assignment(len(cuts) + 1)
+    _forward(made, traced, cuts, sources)
+    _backward(made, traced, sources)
+    _places(made, traced, sources)
+    _sink(made, traced, sources)
+    return made
+
+
+def _forward(made: Assignment, traced: Traced, cuts: tuple[int, ...], sources: Sources) -> None:
+    for position, node in enumerate(traced.forward):
+        if sources.floats(node):
+            continue
+        owner = owner_of(node)
+        made.stage[node] = bisect_right(cuts, position) if owner is node else made.stage[owner]
+        for source in sources.of(node):
+            made.uses.setdefault(source, set()).add(made.stage[node])
+
+
+def _backward(made: Assignment, traced: Traced, sources: Sources) -> None:
+    backward = set(traced.backward)
+    for node in traced.backward:
+        if sources.floats(node):
+            continue
+        owner = owner_of(node)
+        made.stage[node] = made.stage[owner] if owner is not node else _highest(made, sources.of(node), backward)
+
+
+def _highest(made: Assignment, reads: tuple[fx.Node, ...], backward: set[fx.Node]) -> int:
+    top = min((made.stage[r] for r in reads if r in backward), default=made.num_stages - 1)
+    saved = [r for r in reads if r not in backward]
+    return next((s for s in range(top, -1, -1) if all(made.available(r, s) for r in saved)), top)
+
+
+def _places(made: Assignment, traced: Traced, sources: Sources) -> None:
+    """The stage of each place: the highest stage that uses the leaf, not above the place's own gradients."""
+    leaves = traced.leaves
+    for name, terms in traced.gradients.items():
+        uses = sorted(made.uses.get(leaves[("param", name)], {0}))
+        made.places[name] = tuple(_place(uses, _lowest(made, sources.anchors([t]))) for t in terms)
+
+
+def _place(uses: list[int], top: int) -> int:
+    return max((u for u in uses if u <= top), default=uses[0])
+
+
+def _lowest(made: Assignment, nodes: list[fx.Node]) -> int:
+    return min((made.stage[n] for n in nodes if n in made.stage), default=made.num_stages - 1)
+
+
+def _sink(made: Assignment, traced: Traced, sources: Sources) -> None:
+    backward = set(traced.backward)
+    readers: dict[fx.Node, set[int]] = {}
+    for name, terms in traced.gradients.items():
+        for term, stage in zip(terms, made.places[name], strict=True):
+            for node in sources.anchors([term]):
+                readers.setdefault(node, set()).add(stage)
+    for node in reversed(traced.backward):
+        if sources.floats(node):
+            continue
+        if owner_of(node) is not node:
+            readers.setdefault(owner_of(node), set()).update(readers.get(node, ()))
+            continue
+        _sink_one(made, node, readers, sources.of(node), backward)
+        for source in sources.of(node):
+            readers.setdefault(source, set()).add(made.stage[node])
+
+
+def _sink_one(
+    made: Assignment, node: fx.Node, readers: dict[fx.Node, set[int]], reads: tuple[fx.Node, ...], backward: set[fx.Node]
+) -> None:
+    low = max(readers.get(node, ()), default=made.stage[node])
+    if low >= made.stage[node] or not all(made.available(r, low) for r in reads if r not in backward):
+        return
+    new = [r for r in reads if r in backward and low not in readers.get(r, ()) and made.stage[r] > low]
+    if _nbytes([node]) >= _nbytes(new):
+        made.stage[node] = low
+        for item in node.users:
+            if item in made.stage and owner_of(item) is node:
+                made.stage[item] = low
+
+
+def _nbytes(nodes: list[fx.Node]) -> int:
+    return sum(t.nbytes for n in nodes for t in types_of(n))

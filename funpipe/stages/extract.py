@@ -1,0 +1,80 @@
+"""Takes a region out of a graph: what it computes itself, what it needs from outside, and its own graph."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from funpipe._typing import TensorType
+from funpipe.stages.stage import Kind, Region
+from funpipe.tracing.operators import base_of, is_view
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The nodes of a region and those it reads from outside, each in graph order."""
+
+    inside: tuple[fx.Node, ...]
+    outside: tuple[fx.Node, ...]
+
+
+def needed(wanted: Iterable[fx.Node], computes: Callable[[fx.Node], bool], order: dict[fx.Node, int]) -> Cut:
+    """What is computed, and what is read, to get the wanted nodes.
+
+    Args:
+        wanted: nodes to be computed.
+        computes: whether a node is computed inside (owned here, or floating).
+        order: the position of each node in the graph.
+    """
+    inside: set[fx.Node] = set()
+    outside: set[fx.Node] = set()
+    waiting = list(wanted)
+    while waiting:
+        node = waiting.pop()
+        if node in inside or node in outside:
+            continue
+        if not computes(node):
+            outside.add(node)
+            continue
+        inside.add(node)
+        waiting += node.all_input_nodes
+    return Cut(tuple(sorted(inside, key=order.__getitem__)), tuple(sorted(outside, key=order.__getitem__)))
+
+
+def value_name(node: fx.Node) -> str:
+    """The name of a node's value in a program: `kind.NAME` for a leaf, else the node's own."""
+    return ".".join(node.meta["leaf"]) if node.op == "placeholder" else node.name
+
+
+def region(kind: Kind, stage: int, cut: Cut, outputs: list[fx.Node]) -> Region:
+    """Builds the region of a cut; an output that shares memory with an input or another output is copied."""
+    graph, copies = fx.Graph(), {}
+    for i, node in enumerate(cut.outside):
+        copies[node] = graph.placeholder(f"x{i}_{value_name(node)}".replace(".", "_"))
+        copies[node].meta["val"] = node.meta["val"]
+    for node in cut.inside:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+    returned = tuple(_unshared(graph, outputs, copies, set(cut.outside)))
+    graph.output(returned)
+    types = {value_name(n): TensorType.of(n.meta["val"]) for n in cut.outside}
+    types |= {value_name(n): TensorType.of(r.meta["val"]) for n, r in zip(outputs, returned, strict=True)}
+    inputs = tuple(value_name(n) for n in cut.outside)
+    return Region(kind, stage, fx.GraphModule({}, graph), inputs, tuple(value_name(n) for n in outputs), types)
+
+
+def _unshared(
+    graph: fx.Graph, outputs: list[fx.Node], copies: dict[fx.Node, fx.Node], inputs: set[fx.Node]
+) -> Iterable[fx.Node]:
+    bases = [base_of(node) for node in outputs]
+    for node, base in zip(outputs, bases, strict=True):
+        shares = base in inputs or (is_view(node) and bases.count(base) > 1)
+        yield _copy(graph, node, copies) if shares else copies[node]
+
+
+def _copy(graph: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node]) -> fx.Node:
+    copy = graph.call_function(aten.clone.default, (copies[node],), {"memory_format": torch.contiguous_format})
+    copy.meta["val"] = node.meta["val"].contiguous()
+    return copy

@@ -1,0 +1,79 @@
+"""`Region` and `Stage`: the values that partitioning a graph gives."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import fx
+
+from funpipe._typing import TensorType
+
+Kind = Literal["F", "B", "I", "W"]
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A part of the graph that runs as one piece: the forward or the backward of a stage, for one microbatch.
+
+    Args:
+        kind: F, or B (later also I and W).
+        stage: the index of the stage.
+        module: the graph; flat tensors in and a tuple of tensors out, no two of which share memory.
+        inputs: the name of each input: `"param.NAME"`, `"buffer.NAME"`, `"batch.NAME"`, `"const.NAME"` or a value.
+        outputs: the name of each output value.
+        types: the type of every input and output, by name.
+    """
+
+    kind: Kind
+    stage: int
+    module: fx.GraphModule
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    types: dict[str, TensorType]
+
+    @property
+    def name(self) -> str:
+        """The region's name, such as `F0`."""
+        return f"{self.kind}{self.stage}"
+
+    def as_text(self) -> str:
+        """The signature and the operations."""
+        inputs = ", ".join(f"{n}: {self.types[n]}" for n in self.inputs)
+        outputs = ", ".join(f"{n}: {self.types[n]}" for n in self.outputs)
+        lines = [f"  {n.name} = {n.target}({', '.join(map(str, n.args))})" for n in self._operations()]
+        return "\n".join([f"{self.name}({inputs})", *lines, f"  -> {outputs}"])
+
+    def _operations(self) -> list[fx.Node]:
+        return [n for n in self.module.graph.nodes if n.op == "call_function"]
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A contiguous part of the model.
+
+    Args:
+        index: its position along the pipeline.
+        F: the forward region.
+        B: the backward region; None if nothing here is differentiated.
+        params: the parameters that its regions read, in tree order.
+        owned: those of its trained parameters whose optimizer state lives here (a tied leaf: the first user).
+        results: the value of each of the loss function's outputs that is made here.
+        terms: for each leaf with a gradient here, the places (their index among all places, and the value).
+    """
+
+    index: int
+    F: Region
+    B: Region | None
+    params: tuple[str, ...]
+    owned: tuple[str, ...]
+    results: dict[str, str]
+    terms: dict[str, tuple[tuple[int, str], ...]]
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The stage's regions, forward first."""
+        return (self.F,) if self.B is None else (self.F, self.B)
+
+    def as_text(self) -> str:
+        """The stage's parameters and regions."""
+        head = f"stage {self.index}: {len(self.params)} parameters, owns {len(self.owned)}"
+        return "\n".join([head, *(r.as_text() for r in self.regions)])
