@@ -1,0 +1,197 @@
+"""What each instruction means, eagerly: the definition that the other backends are tested against."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce as fold
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funpipe.functional.reducers import combine
+from funpipe.optim import Optimizer
+from funpipe.programs.instructions import (
+    Accumulate,
+    Constant,
+    Flatten,
+    Free,
+    Instruction,
+    Microbatch,
+    Reduce,
+    Run,
+    Scale,
+    Squares,
+    Store,
+    Update,
+    Zero,
+)
+from funpipe.programs.layout import Bucket
+from funpipe.programs.program import Programs
+from funpipe.programs.update import norm_of, squares, updated
+
+RunRegion = Callable[[str, list[Tensor]], Any]
+"""Runs a region by name."""
+
+
+@dataclass
+class Environment:
+    """The values of one rank while a step runs.
+
+    Args:
+        programs: what is run.
+        values: by name.
+        optimizer: for `Update`.
+        run: how a region is run; by default its graph, operator by operator.
+    """
+
+    programs: Programs
+    values: dict[str, Tensor]
+    optimizer: Optimizer | None = None
+    run: RunRegion | None = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        kind, _, leaf = name.partition(".")
+        if kind != "param" or name in self.values:
+            return self.values[name]
+        home = self.programs.layout.home(leaf)
+        if home is not None and f"bucket.{home[0].name}" in self.values:
+            return home[1].view(self.values[f"bucket.{home[0].name}"])
+        return self.values[f"leaf.{leaf}"]
+
+    def bucket(self, name: str) -> Bucket:
+        """A bucket by name."""
+        return next(b for b in self.programs.layout.buckets if b.name == name)
+
+    def region(self, name: str, inputs: list[Tensor]) -> Any:
+        """The outputs of a region."""
+        return self.run(name, inputs) if self.run else self.programs.regions[name].module(*inputs)
+
+
+def execute(instruction: Instruction, env: Environment) -> None:
+    """Runs one instruction that needs no other rank.
+
+    Args:
+        instruction: any but `Send`, `WaitSend`, `PostRecv`, `WaitRecv` and `AllReduce`.
+        env: the rank's values; changed.
+    """
+    _MEANING[type(instruction)](instruction, env)
+
+
+def slice_of(batch: Tensor, index: int, dim: int | None, count: int) -> Tensor:
+    """Rows of one microbatch of a batch leaf, laid out in rows; the whole leaf if it is replicated."""
+    if dim is None:
+        return batch
+    size = batch.shape[dim] // count
+    return batch.narrow(dim, index * size, size).contiguous()
+
+
+def _microbatch(i: Microbatch, env: Environment) -> None:
+    for leaf, name in zip(i.leaves, i.writes, strict=True):
+        dim = env.programs.batch_dims[leaf]
+        env.values[name] = slice_of(env[f"batch.{leaf}"], i.index, dim, env.programs.num_microbatches)
+
+
+def _run(i: Run, env: Environment) -> None:
+    outputs = env.region(i.region, [env[n] for n in i.reads])
+    env.values.update(zip(i.writes, outputs, strict=True))
+
+
+def _zero(i: Zero, env: Environment) -> None:
+    for name in i.writes:
+        kind = env.programs.types[name]
+        env.values[name] = torch.zeros(kind.shape, dtype=kind.dtype, device=kind.device)
+
+
+def _accumulate(i: Accumulate, env: Environment) -> None:
+    for accumulator, value in zip(i.accumulators, i.values, strict=True):
+        env.values[accumulator] += env[value]
+
+
+def flatten(bucket: Bucket, places: list[list[Tensor]], like: Tensor) -> Tensor:
+    """The places of each leaf, added in order, in one flat buffer; zeros between the leaves.
+
+    Args:
+        bucket: the bucket.
+        places: for each of its leaves the accumulators.
+        like: a tensor of the device to make it on.
+    """
+    parts: list[Tensor] = []
+    end = 0
+    for slot, terms in zip(bucket.slots, places, strict=True):
+        parts += _gap(slot.offset - end, bucket, like)
+        parts.append(fold(torch.add, terms).reshape(-1))
+        end = slot.offset + slot.numel
+    return torch.cat([*parts, *_gap(bucket.size - end, bucket, like)])
+
+
+def _gap(size: int, bucket: Bucket, like: Tensor) -> list[Tensor]:
+    return [torch.zeros(size, dtype=bucket.dtype, device=like.device)] if size else []
+
+
+def _flatten(i: Flatten, env: Environment) -> None:
+    places = [[env[a] for a in leaf] for leaf in i.places]
+    env.values[f"grad.{i.bucket}"] = flatten(env.bucket(i.bucket), places, env[f"bucket.{i.bucket}"])
+
+
+def _scale(i: Scale, env: Environment) -> None:
+    by = env[i.by].to(env[i.value].dtype) if isinstance(i.by, str) else i.by
+    env.values[i.value] = env[i.value] / by
+
+
+def _squares(i: Squares, env: Environment) -> None:
+    grads = {b: env[f"grad.{b}"] for b in i.buckets}
+    kind = env.programs.types["squares"]
+    env.values["squares"] = squares(env.programs.layout, env.programs.leaf_order, grads, kind.dtype)
+
+
+def _update(i: Update, env: Environment) -> None:
+    bucket = env.bucket(i.bucket)
+    slots = {p: env[f"slot.{p}.{i.bucket}"] for p in i.slots}
+    norm = norm_of(env["squares"], env.programs.leaf_order) if i.needs_norm else None
+    assert env.optimizer is not None
+    param, slots = updated(
+        env.optimizer, bucket, env[f"grad.{i.bucket}"], env[f"bucket.{i.bucket}"], slots, env["step"], norm
+    )
+    env.values[f"bucket.{i.bucket}"] = param
+    env.values |= {f"slot.{p}.{i.bucket}": s for p, s in slots.items()}
+
+
+def _store(i: Store, env: Environment) -> None:
+    env.values[f"leaf.{i.leaf}"] = env[i.value]
+
+
+def reduced(kind: str, values: list[Tensor]) -> Tensor:
+    """The values of all microbatches combined; `weight` is a sum in float64."""
+    if kind == "weight":
+        return combine("sum", [v.to(torch.float64) for v in values])
+    return combine(kind, values)  # type: ignore[arg-type]
+
+
+def _reduce(i: Reduce, env: Environment) -> None:
+    env.values[i.out] = reduced(i.kind, [env[v] for v in i.values])
+
+
+def _constant(i: Constant, env: Environment) -> None:
+    kind = env.programs.types[i.out]
+    env.values[i.out] = torch.full((), i.number, dtype=kind.dtype, device=kind.device)
+
+
+def _free(i: Free, env: Environment) -> None:
+    for name in i.values:
+        del env.values[name]
+
+
+_MEANING: dict[type, Callable[[Any, Environment], None]] = {
+    Microbatch: _microbatch,
+    Run: _run,
+    Zero: _zero,
+    Accumulate: _accumulate,
+    Flatten: _flatten,
+    Scale: _scale,
+    Squares: _squares,
+    Update: _update,
+    Store: _store,
+    Reduce: _reduce,
+    Constant: _constant,
+    Free: _free,
+}

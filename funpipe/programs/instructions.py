@@ -1,0 +1,294 @@
+"""The instructions of a program: frozen values over named tensors.
+
+Names of values: `param.NAME`, `leaf.NAME` (a parameter outside the buckets), `bucket.NAME`, `slot.PATH.NAME`,
+`buffer.NAME`, `batch.NAME`, `const.NAME` and `step` are there when a step begins; `NAME@i` is a value of microbatch i;
+`acc.NAME.k` is the accumulator of the k-th place that uses a leaf; `grad.BUCKET`, `weight`, `squares` and `result.NAME`
+belong to the end of the step.
+
+Blocking: `Send` starts a transfer and does not block; `WaitSend` blocks until the peer has executed its `PostRecv`;
+`PostRecv` never blocks; `WaitRecv` blocks until the peer has executed its `Send`; collectives block until every rank of
+their group has reached them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Group = Literal["dp", "pp", "world"]
+
+
+@dataclass(frozen=True)
+class Microbatch:
+    """Takes the slice `index` of batch leaves; each becomes `batch.NAME@index`."""
+
+    index: int
+    leaves: tuple[str, ...]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The values read."""
+        return tuple(f"batch.{n}" for n in self.leaves)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The values made."""
+        return tuple(f"batch.{n}@{self.index}" for n in self.leaves)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Runs a region for one microbatch."""
+
+    region: str
+    microbatch: int
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Zero:
+    """Makes accumulators of zeros."""
+
+    writes: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Accumulate:
+    """Adds each value to its accumulator, in place; names what is written as read too."""
+
+    accumulators: tuple[str, ...]
+    values: tuple[str, ...]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The values read."""
+        return (*self.accumulators, *self.values)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Nothing new: the accumulators are overwritten."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Send:
+    """Starts to send a value."""
+
+    message: int
+    value: str
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The value."""
+        return (self.value,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+
+@dataclass(frozen=True)
+class WaitSend:
+    """Waits until a sent value may be freed."""
+
+    message: int
+    value: str
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The value."""
+        return (self.value,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+
+@dataclass(frozen=True)
+class PostRecv:
+    """Makes the buffer of a message and starts to receive into it."""
+
+    message: int
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WaitRecv:
+    """Waits for a message; its buffer becomes a value."""
+
+    message: int
+    value: str
+    reads: tuple[str, ...] = ()
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The value."""
+        return (self.value,)
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """Adds the places of each leaf of a bucket, once and in trace order, and lays the sums out as `grad.BUCKET`."""
+
+    bucket: str
+    places: tuple[tuple[str, ...], ...]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The accumulators."""
+        return tuple(a for leaf in self.places for a in leaf)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The bucket's gradient."""
+        return (f"grad.{self.bucket}",)
+
+
+@dataclass(frozen=True)
+class AllReduce:
+    """Sums a value in place over a group of ranks."""
+
+    value: str
+    group: Group
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The value."""
+        return (self.value,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Nothing new."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Divides a value in place: by a number, or by another value (`weight`)."""
+
+    value: str
+    by: int | str
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The value, and what it is divided by."""
+        return (self.value, self.by) if isinstance(self.by, str) else (self.value,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Nothing new."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Squares:
+    """The sum of squares of each leaf's gradient, in tree order over the whole model, zero for leaves of other ranks."""
+
+    buckets: tuple[str, ...]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The buckets' gradients."""
+        return tuple(f"grad.{b}" for b in self.buckets)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The vector."""
+        return ("squares",)
+
+
+@dataclass(frozen=True)
+class Update:
+    """The optimizer's update of one bucket: parameters and slots are overwritten."""
+
+    bucket: str
+    slots: tuple[str, ...]
+    needs_norm: bool = False
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Gradient, parameters, slots, the step and the squares of the norm."""
+        own = (f"grad.{self.bucket}", f"bucket.{self.bucket}", "step")
+        return own + tuple(f"slot.{s}.{self.bucket}" for s in self.slots) + (("squares",) if self.needs_norm else ())
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Nothing new: the state is overwritten."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Store:
+    """Overwrites a leaf outside the buckets (a copy of a tied leaf) with a value."""
+
+    leaf: str
+    value: str
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The leaf and the value."""
+        return (f"leaf.{self.leaf}", self.value)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Nothing new."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """Combines a value of all microbatches, in order: a loss, a weight, an auxiliary value."""
+
+    kind: str
+    values: tuple[str, ...]
+    out: str
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The values."""
+        return self.values
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The result."""
+        return (self.out,)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Makes a 0-dim tensor of a number."""
+
+    out: str
+    number: float
+    reads: tuple[str, ...] = ()
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The tensor."""
+        return (self.out,)
+
+
+@dataclass(frozen=True)
+class Free:
+    """Forgets values that nothing reads any more."""
+
+    values: tuple[str, ...]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The values."""
+        return self.values
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+
+Instruction = (
+    Microbatch | Run | Zero | Accumulate | Send | WaitSend | PostRecv | WaitRecv | Flatten | AllReduce | Scale | Squares
+    | Update | Store | Reduce | Constant | Free
+)

@@ -1,0 +1,139 @@
+"""Where the leaves of the state live: in flat buckets, or loose."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from funpipe._typing import TensorType
+from funpipe.stages.stage import Stage
+
+ALIGNMENT = 64
+"""Bytes: a cache line, and the widest vector register."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A leaf's place in a bucket: its first element and its shape."""
+
+    leaf: str
+    offset: int
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        """The number of elements."""
+        return prod(self.shape)
+
+    def view(self, flat: Tensor) -> Tensor:
+        """The leaf as a view of its bucket."""
+        return flat.narrow(0, self.offset, self.numel).view(self.shape)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A flat buffer of the trained leaves of one stage with one dtype and one label.
+
+    Args:
+        name: such as `s0_float32`; unique among all stages.
+        stage: the stage that owns the leaves.
+        dtype: of all leaves.
+        label: the label that the optimizer gives to all leaves.
+        slots: the leaves, each aligned to 64 bytes.
+        size: elements, padded to a multiple of the number of replicas.
+    """
+
+    name: str
+    stage: int
+    dtype: torch.dtype
+    label: Hashable
+    slots: tuple[Slot, ...]
+    size: int
+
+    def type(self, device: str) -> TensorType:
+        """The type of the flat buffer."""
+        return TensorType((self.size,), (1,), self.dtype, device)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All buckets of a model, and the leaves outside them with the stages that hold each.
+
+    Args:
+        buckets: of all stages, in order.
+        loose: frozen leaves, leaves without a gradient, and the copies of tied leaves, with the stages that read them.
+    """
+
+    buckets: tuple[Bucket, ...]
+    loose: dict[str, tuple[int, ...]]
+
+    def of_stage(self, stage: int) -> tuple[Bucket, ...]:
+        """The buckets of one stage."""
+        return tuple(b for b in self.buckets if b.stage == stage)
+
+    def home(self, leaf: str) -> tuple[Bucket, Slot] | None:
+        """The bucket and slot of a leaf; None if it is loose everywhere."""
+        found = ((b, s) for b in self.buckets for s in b.slots if s.leaf == leaf)
+        return next(found, None)
+
+
+def layout(
+    stages: Sequence[Stage],
+    params: dict[str, TensorType],
+    label: Callable[[str], Hashable] = lambda name: None,
+    replicas: int = 1,
+) -> Layout:
+    """Lays the parameters of all stages out.
+
+    Args:
+        stages: the stages; each owns the trained leaves that it uses first.
+        params: the type of every parameter, in tree order.
+        label: the optimizer's label of a leaf.
+        replicas: buckets are padded to a multiple of it.
+    """
+    buckets: list[Bucket] = []
+    for stage in stages:
+        groups: dict[tuple[torch.dtype, Hashable], list[str]] = {}
+        for leaf in stage.owned:
+            groups.setdefault((params[leaf].dtype, label(leaf)), []).append(leaf)
+        names = _names(stage.index, list(groups))
+        buckets += [
+            _bucket(n, stage.index, key, leaves, params, replicas)
+            for n, (key, leaves) in zip(names, groups.items(), strict=True)
+        ]
+    return Layout(tuple(buckets), _loose(stages, params))
+
+
+def _names(stage: int, keys: list[tuple[torch.dtype, Hashable]]) -> list[str]:
+    """`s0_float32`, with a number behind it where labels share a dtype."""
+    names = [f"s{stage}_{str(dtype).removeprefix('torch.')}" for dtype, _ in keys]
+    return [f"{n}_{names[:i].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names)]
+
+
+def _bucket(
+    name: str,
+    stage: int,
+    key: tuple[torch.dtype, Hashable],
+    leaves: list[str],
+    params: dict[str, TensorType],
+    replicas: int,
+) -> Bucket:
+    step = max(ALIGNMENT // key[0].itemsize, 1)
+    slots, end = [], 0
+    for leaf in leaves:
+        slots.append(Slot(leaf, end, params[leaf].shape))
+        end += -(-params[leaf].numel // step) * step
+    return Bucket(name, stage, *key, tuple(slots), -(-end // (step * replicas)) * step * replicas)
+
+
+def _loose(stages: Sequence[Stage], params: dict[str, TensorType]) -> dict[str, tuple[int, ...]]:
+    """Each leaf with the stages that hold it outside a bucket; a leaf that no stage reads is on the first."""
+    loose: dict[str, tuple[int, ...]] = {}
+    for leaf in params:
+        holders = tuple(s.index for s in stages if leaf in s.params and leaf not in s.owned)
+        owned = any(leaf in s.owned for s in stages)
+        if holders or not owned:
+            loose[leaf] = holders or (0,)
+    return loose

@@ -1,0 +1,165 @@
+"""The end of a rank's step: tied leaves, replicas, scaling, the norm, the updates and the results."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from funpipe.functional.tree import named_leaves
+from funpipe.programs.instructions import (
+    AllReduce,
+    Constant,
+    Flatten,
+    Instruction,
+    PostRecv,
+    Reduce,
+    Scale,
+    Send,
+    Squares,
+    Store,
+    Update,
+    WaitRecv,
+    WaitSend,
+)
+from funpipe.programs.layout import Bucket
+from funpipe.stages.stage import Stage
+
+if TYPE_CHECKING:
+    from funpipe.programs.lower import _Lowering
+
+
+class Tail:
+    """Writes what follows a rank's last task.
+
+    Args:
+        shared: what all ranks share.
+        rank: the rank.
+        stages: those placed on it.
+        buffers: the last version of each buffer that was updated, by stage and name.
+    """
+
+    def __init__(
+        self, shared: "_Lowering", rank: int, stages: tuple[Stage, ...], buffers: dict[tuple[int, str], str]
+    ) -> None:
+        self.shared, self.rank, self.stages = shared, rank, stages
+        self.source = shared.source
+        self.outputs: dict[str, str] = {f"buffer.{leaf}": value for (_, leaf), value in buffers.items()}
+        trained = shared.differentiates
+        self.buckets = [b for s in stages for b in shared.layout.of_stage(s.index)]
+        self.slots: dict[str, tuple[str, ...]] = {b.name: self._slots(b) for b in self.buckets}
+        self.trained = trained
+
+    def write(self, out: list[Instruction]) -> None:
+        """Appends the instructions."""
+        if self.trained:
+            self._collect_places(out)
+            self._gradients(out)
+            self._update(out)
+        self._mean_buffers(out)
+        self._results(out)
+        sends = [i for i in out if isinstance(i, Send)]
+        out += [WaitSend(s.message, s.value) for s in sends]
+
+    def _slots(self, bucket: Bucket) -> tuple[str, ...]:
+        """The optimizer's slots of a bucket, by their path (`m`, or `1.m` in a chain)."""
+        if self.source.optimizer is None:
+            return ()
+        meta = torch.empty(bucket.size, dtype=bucket.dtype, device="meta")
+        state = self.source.optimizer.init({bucket.name: meta})
+        kind = bucket.type(self.shared.types[f"bucket.{bucket.name}"].device)
+        paths = tuple(n.removesuffix(f".{bucket.name}") for n in named_leaves(state)[0])
+        self.shared.types.update({f"slot.{p}.{bucket.name}": kind for p in paths})
+        return paths
+
+    def _collect_places(self, out: list[Instruction]) -> None:
+        """Accumulators of leaves that several ranks use go to the leaf's owner."""
+        for leaf, home, places in self._tied():
+            for k, rank in places:
+                name = f"acc.{leaf}.{k}"
+                if rank != home:
+                    self._transfer(out, name, name, rank, home, f"{rank}->{home} gradient of {leaf}")
+
+    def _tied(self) -> list[tuple[str, int, list[tuple[int, int]]]]:
+        """For each trained leaf: its name, its owner's rank, and the rank of each of its places."""
+        found = []
+        for bucket in self.shared.layout.buckets:
+            for slot in bucket.slots:
+                places = [
+                    (k, self.shared.placement(s.index)) for s in self.source.stages for k, _ in s.terms.get(slot.leaf, ())
+                ]
+                found.append((slot.leaf, self.shared.placement(bucket.stage), sorted(places)))
+        return found
+
+    def _transfer(self, out: list[Instruction], value: str, arrives: str, src: int, dst: int, label: str) -> None:
+        if self.rank not in (src, dst):
+            return
+        message = self.shared.message(value, src, dst, label)
+        out += [Send(message, value)] if self.rank == src else [PostRecv(message), WaitRecv(message, arrives)]
+
+    def _gradients(self, out: list[Instruction]) -> None:
+        counts = {leaf: len(terms) for leaf, terms in self.source.traced.gradients.items()}
+        for bucket in self.buckets:
+            places = tuple(tuple(f"acc.{s.leaf}.{k}" for k in range(counts[s.leaf])) for s in bucket.slots)
+            out.append(Flatten(bucket.name, places))
+            if self.source.mesh.dp > 1:
+                out.append(AllReduce(f"grad.{bucket.name}", "dp"))
+        self._weight(out)
+        by = "weight" if "weight" in self.source.traced.outputs else self._count()
+        out += [Scale(f"grad.{b.name}", by) for b in self.buckets]
+
+    def _count(self) -> int:
+        return self.source.table.num_microbatches * self.source.mesh.dp
+
+    def _weight(self, out: list[Instruction]) -> None:
+        """The weight of the global batch, on every rank: this one's share, summed over all."""
+        if "weight" not in self.source.traced.outputs:
+            return
+        mine = [s.results["weight"] for s in self.stages if "weight" in s.results]
+        out.append(Reduce("weight", self._of_all(mine[0]), "weight") if mine else Constant("weight", 0.0))
+        if self.source.mesh.pp * self.source.mesh.dp > 1:
+            out.append(AllReduce("weight", "world"))
+
+    def _of_all(self, value: str) -> tuple[str, ...]:
+        return tuple(f"{value}@{i}" for i in range(self.source.table.num_microbatches))
+
+    def _update(self, out: list[Instruction]) -> None:
+        optimizer = self.source.optimizer
+        if optimizer is None:
+            self.outputs |= {f"grad.{b.name}": f"grad.{b.name}" for b in self.buckets}
+            return
+        if optimizer.needs_norm:
+            out.append(Squares(tuple(b.name for b in self.buckets)))
+            if self.source.mesh.pp > 1:
+                out.append(AllReduce("squares", "pp"))
+        out += [Update(b.name, self.slots[b.name], optimizer.needs_norm) for b in self.buckets]
+        self._return_tied(out)
+
+    def _return_tied(self, out: list[Instruction]) -> None:
+        """The owner's updated leaf goes to every other rank that holds a copy."""
+        for leaf, home, _ in self._tied():
+            stages = self.shared.layout.loose.get(leaf, ())
+            for rank in dict.fromkeys(self.shared.placement(s) for s in stages):
+                if rank != home:
+                    self._transfer(out, f"param.{leaf}", f"tied.{leaf}", home, rank, f"{home}->{rank} tied {leaf}")
+                    if rank == self.rank:
+                        out.append(Store(leaf, f"tied.{leaf}"))
+
+    def _mean_buffers(self, out: list[Instruction]) -> None:
+        if not self.source.mean_buffers or self.source.mesh.dp == 1:
+            return
+        for name, value in self.outputs.items():
+            if name.startswith("buffer.") and self.shared.types[value].dtype.is_floating_point:
+                out += [AllReduce(value, "dp"), Scale(value, self.source.mesh.dp)]
+
+    def _results(self, out: list[Instruction]) -> None:
+        for stage in self.stages:
+            for name, value in stage.results.items():
+                if not name.startswith("buffer."):
+                    kind = self._kind(name)
+                    self.shared.reducers[name] = kind
+                    out.append(Reduce(kind, self._of_all(value), f"result.{name}"))
+                    self.outputs[name] = f"result.{name}"
+
+    def _kind(self, name: str) -> str:
+        if name in ("loss", "weight"):
+            return "sum" if "weight" in self.source.traced.outputs else "mean"
+        return self.source.traced.reducers[name.removeprefix("aux.")]

@@ -1,0 +1,68 @@
+"""The type of every value that a program names."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from funpipe._typing import TensorType
+from funpipe.programs.layout import Layout
+from funpipe.stages.stage import Stage
+from funpipe.tracing.fake import contiguous
+from funpipe.tracing.traced import Traced
+
+
+def value_types(
+    traced: Traced,
+    stages: Sequence[Stage],
+    made: Layout,
+    num_microbatches: int,
+    batch_dims: dict[str, int | None],
+) -> dict[str, TensorType]:
+    """The types of leaves, values of microbatches, accumulators, gradients and results.
+
+    Args:
+        traced: the joint graph.
+        stages: its partition.
+        made: where the parameters live.
+        num_microbatches: of one replica.
+        batch_dims: the dimension along which each batch leaf is split.
+    """
+    device = next((t.device for part in (traced.params, traced.batch) for t in part.values()), "cpu")
+    types = {f"param.{n}": t for n, t in traced.params.items()} | {f"leaf.{n}": t for n, t in traced.params.items()}
+    types |= {f"tied.{n}": t for n, t in traced.params.items()}
+    types |= {f"buffer.{n}": t for n, t in traced.buffers.items()}
+    types |= {f"const.{n}": TensorType.of(t) for n, t in traced.consts.items()}
+    for name, kind in traced.batch.items():
+        types[f"batch.{name}"] = whole_batch(kind, batch_dims[name], num_microbatches)
+        types |= {f"batch.{name}@{i}": kind for i in range(num_microbatches)}
+    for region in (r for s in stages for r in s.regions):
+        for value in region.outputs:
+            types |= {f"{value}@{i}": region.types[value] for i in range(num_microbatches)}
+    for name, terms in traced.gradients.items():
+        types |= {f"acc.{name}.{k}": traced.params[name] for k in range(len(terms))}
+    for bucket in made.buckets:
+        types |= {f"{kind}.{bucket.name}": bucket.type(device) for kind in ("bucket", "grad")}
+    types["step"] = TensorType((), (), torch.int64, "cpu")
+    types["weight"] = TensorType((), (), torch.float64, device)
+    norm = torch.float64 if any(t.dtype == torch.float64 for t in traced.params.values()) else torch.float32
+    types["squares"] = TensorType((len(traced.gradients),), (1,), norm, device)
+    return types | _results(traced, num_microbatches)
+
+
+def whole_batch(kind: TensorType, dim: int | None, count: int) -> TensorType:
+    """The type of a batch leaf from that of one microbatch."""
+    if dim is None:
+        return kind
+    shape = (*kind.shape[:dim], kind.shape[dim] * count, *kind.shape[dim + 1 :])
+    return contiguous(replace(kind, shape=shape))
+
+
+def _results(traced: Traced, count: int) -> dict[str, TensorType]:
+    found = {}
+    for name, node in traced.outputs.items():
+        kind = contiguous(TensorType.of(node.meta["val"]))
+        if traced.reducers.get(name.removeprefix("aux.")) == "cat":
+            kind = contiguous(replace(kind, shape=(kind.shape[0] * count, *kind.shape[1:])))
+        found[f"result.{name}"] = kind
+    return found

@@ -1,0 +1,79 @@
+"""The optimizer's update of one bucket, as a pure function of flat tensors."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from funpipe.functional.tree import named_leaves, unflatten_named
+from funpipe.optim import Context, Optimizer
+from funpipe.optim.norm import norm_of_squares, square_sum
+from funpipe.programs.layout import Bucket, Layout
+
+
+def updated(
+    optimizer: Optimizer,
+    bucket: Bucket,
+    grad: Tensor,
+    param: Tensor,
+    slots: dict[str, Tensor],
+    step: Tensor,
+    norm: Tensor | None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The parameters and slots of a bucket after an update.
+
+    Args:
+        optimizer: the update.
+        bucket: the bucket.
+        grad: flat, the gradient.
+        param: flat, the parameters.
+        slots: flat, the optimizer's slots by path.
+        step: 0-dim int64, the number of updates before this one.
+        norm: 0-dim, the norm of all gradients; None if the optimizer does not read it.
+    """
+    name = bucket.name
+    state = _state(optimizer, name, param, slots)
+    context = Context(
+        step=step,
+        label=lambda entry: bucket.label,
+        global_norm=lambda: _known(norm),
+        scalars=optimizer.scalars(step),
+    )
+    params, state = optimizer.update({name: grad}, state, {name: param}, context)
+    return params[name], {n.removesuffix(f".{name}"): t for n, t in named_leaves(state)[0].items()}
+
+
+def _state(optimizer: Optimizer, name: str, param: Tensor, slots: dict[str, Tensor]) -> dict[str, object]:
+    meta = torch.empty(param.shape, dtype=param.dtype, device="meta")
+    _, spec = named_leaves(optimizer.init({name: meta}))
+    return unflatten_named(spec, {f"{path}.{name}": slot for path, slot in slots.items()})
+
+
+def _known(norm: Tensor | None) -> Tensor:
+    if norm is None:
+        raise ValueError("the optimizer reads the global norm, but says needs_norm=False; say needs_norm=True.")
+    return norm
+
+
+def squares(layout: Layout, order: Sequence[str], grads: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
+    """The sum of squares of each leaf's gradient, zero where the leaf is on another rank.
+
+    Args:
+        layout: where the leaves live.
+        order: all leaves with a gradient.
+        grads: flat gradients of this rank's buckets, by name.
+        dtype: of the result, shape `(len(order),)`.
+    """
+    device = next(iter(grads.values())).device if grads else None
+    found = torch.zeros(len(order), dtype=dtype, device=device)
+    parts = list(found.unbind())
+    for i, leaf in enumerate(order):
+        home = layout.home(leaf)
+        if home is not None and home[0].name in grads:
+            parts[i] = square_sum(home[1].view(grads[home[0].name])).to(dtype)
+    return torch.stack(parts) if parts else found
+
+
+def norm_of(values: Tensor, order: Sequence[str]) -> Tensor:
+    """The global norm from the vector of squares."""
+    return norm_of_squares(dict(zip(order, values.unbind(), strict=True)))
