@@ -1,0 +1,141 @@
+"""Which process plays which pipeline rank of which replica: a torch DeviceMesh with the dimensions ("dp", "pp").
+
+The global rank is `dp_rank * pp + pp_rank`, so the ranks of one pipeline are neighbours: on a cluster they share a
+machine, and what crosses machines is the sum of the gradients.
+"""
+
+import atexit
+import os
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from funpipe._errors import MeshError
+from funpipe._typing import MeshShape
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """This process's place among all; made by `mesh`.
+
+    Attributes:
+        shape: number of pipeline ranks and of replicas.
+        device_mesh: the torch mesh, dimensions ("dp", "pp").
+        pp_rank: which rank of its pipeline this process is.
+        dp_rank: which replica it belongs to.
+        device: where its tensors live.
+        timeout: seconds that a message or collective may take.
+        owns_process_group: whether `close` ends torch's process group.
+    """
+
+    shape: MeshShape
+    device_mesh: DeviceMesh
+    pp_rank: int
+    dp_rank: int
+    device: torch.device
+    timeout: float
+    owns_process_group: bool
+
+    def close(self) -> None:
+        """Ends the process group if `mesh` started it; runs by itself when the process ends."""
+        atexit.unregister(self.close)
+        if self.owns_process_group and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def mesh(*, pp: int, dp: int = 1, device: str | torch.device | None = None, timeout: float = 1800.0) -> Mesh:
+    """Arranges all processes into `dp` replicas of a pipeline of `pp` ranks.
+
+    Every process calls it with the same numbers. Starts torch's process group from the environment that torchrun or
+    `launch` made, unless there is one already: gloo for the CPU, NCCL besides it for GPUs.
+
+    Args:
+        pp: number of pipeline ranks, at least 1.
+        dp: number of replicas, at least 1.
+        device: where this process's tensors live; None: GPU number LOCAL_RANK, or the CPU if there is no GPU.
+        timeout: seconds that a message or collective may take before it is an error; waiting for a rank that still
+            compiles counts.
+
+    Returns:
+        This process's place.
+
+    Raises:
+        MeshError: pp * dp is not the number of processes, a size is below 1, or there is no GPU for this process.
+
+    Example:
+        >>> alone = mesh(pp=1, device="cpu")
+        >>> alone.shape, alone.pp_rank, alone.dp_rank
+        (MeshShape(pp=1, dp=1), 0, 0)
+        >>> alone.close()
+    """
+    shape = MeshShape(pp, dp)
+    _check(shape)
+    place = _device(device)
+    owns = not dist.is_initialized()
+    if owns:
+        _start(place, timeout)
+    device_mesh = init_device_mesh(place.type, (dp, pp), mesh_dim_names=("dp", "pp"))
+    dp_rank, pp_rank = divmod(dist.get_rank(), pp)
+    made = Mesh(shape, device_mesh, pp_rank, dp_rank, place, timeout, owns)
+    atexit.register(made.close)
+    return made
+
+
+def _check(shape: MeshShape) -> None:
+    """Raises unless the mesh is made of exactly all processes."""
+    if shape.pp < 1 or shape.dp < 1:
+        raise MeshError(
+            f"a mesh needs pp and dp of at least 1, not pp={shape.pp}, dp={shape.dp}; pass positive numbers"
+        )
+    needed, present = shape.pp * shape.dp, _world_size()
+    if needed != present:
+        raise MeshError(
+            f"mesh(pp={shape.pp}, dp={shape.dp}) needs pp * dp = {needed} processes, but there "
+            f"{'is' if present == 1 else 'are'} {present}; start the script with: "
+            f"torchrun --nproc-per-node {needed} {_script()}"
+        )
+
+
+def _world_size() -> int:
+    """The number of processes, known before they are connected."""
+    return dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _script() -> str:
+    """What the user would start again."""
+    return Path(sys.argv[0]).name if sys.argv and sys.argv[0].endswith(".py") else "script.py"
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    """This process's device, made current if it is a GPU."""
+    place = torch.device(device or ("cuda" if _has_gpu() else "cpu"))
+    if place.type == "cuda":
+        index = int(os.environ.get("LOCAL_RANK", "0")) if place.index is None else place.index
+        if index >= torch.cuda.device_count():
+            raise MeshError(
+                f"this process needs GPU {index}, but the machine has {torch.cuda.device_count()}; "
+                "start at most one process per GPU, or pass device='cpu'"
+            )
+        place = torch.device("cuda", index)
+        torch.cuda.set_device(place)
+    return place
+
+
+def _has_gpu() -> bool:
+    """Whether tensors should live on GPUs: not if the process group that exists cannot move them."""
+    return torch.cuda.is_available() and not (dist.is_initialized() and dist.get_backend() == "gloo")
+
+
+def _start(place: torch.device, timeout: float) -> None:
+    """Starts the process group; a process started alone needs no environment and no port."""
+    backend = "gloo" if place.type == "cpu" else "cpu:gloo,cuda:nccl"
+    if "RANK" in os.environ:
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+    else:
+        store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]: documented, but missing in torch's __all__
+        dist.init_process_group(backend, rank=0, world_size=1, store=store, timeout=timedelta(seconds=timeout))
