@@ -1,1 +1,34 @@
 """funpipe: one compiled training step per device, from a pure loss function."""
+
+from funpipe import functional as functional
+from funpipe import optim as optim
+from funpipe import passes as passes
+from funpipe import programs as programs
+from funpipe import schedules as schedules
+from funpipe import stages as stages
+from funpipe._api import EvalStep as EvalStep
+from funpipe._api import TrainStep as TrainStep
+from funpipe._api import eval_step as eval_step
+from funpipe._api import train_step as train_step
+from funpipe._api import value_and_grad as value_and_grad
+from funpipe._errors import FunpipeError as FunpipeError
+from funpipe._typing import MeshShape as MeshShape
+from funpipe._typing import TensorType as TensorType
+from funpipe.functional import Out as Out
+from funpipe.functional import Weighted as Weighted
+from funpipe.functional import cat as cat
+from funpipe.functional import functionalize as functionalize
+from funpipe.functional import last as last
+from funpipe.functional import mark_stage_end as mark_stage_end
+from funpipe.functional import max as max
+from funpipe.functional import mean as mean
+from funpipe.functional import microbatch as microbatch
+from funpipe.functional import restore as restore
+from funpipe.functional import sum as sum
+from funpipe.runtime import checkpoint as checkpoint
+from funpipe.runtime import launch as launch
+from funpipe.runtime import mesh as mesh
+from funpipe.stages import Region as Region
+from funpipe.stages import Stage as Stage
+from funpipe.tracing import Traced as Traced
+from funpipe.tracing import trace as trace

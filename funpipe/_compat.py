@@ -3,7 +3,9 @@
 Every function here has a test in `tests/test_compat.py` that fails clearly when a torch release moves what it uses.
 """
 
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -21,3 +23,26 @@ def is_fake(tensor: torch.Tensor) -> bool:
     from torch._subclasses.fake_tensor import FakeTensor
 
     return isinstance(tensor, FakeTensor)
+
+
+@contextmanager
+def generated_code() -> Iterator[list[str]]:
+    """While open, collects the source of every module that Inductor generates or takes from its cache."""
+    from torch._inductor.graph import GraphLowering
+
+    before = GraphLowering.__dict__["save_output_code"]
+    found: list[str] = []
+    GraphLowering.save_output_code = staticmethod(found.append)  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        GraphLowering.save_output_code = before  # type: ignore[method-assign]
+
+
+@contextmanager
+def quiet_compile() -> Iterator[None]:
+    """While open, warnings that Dynamo's own bookkeeping raises about the compiled function's tensors are not shown."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf", category=UserWarning)
+        warnings.filterwarnings("ignore", message="dynamo_pgo force disabled", category=UserWarning)
+        yield

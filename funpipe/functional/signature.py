@@ -41,7 +41,9 @@ def keywords_of(loss_fn: Callable[..., Any]) -> dict[str, bool]:
     return {k: p.default is inspect.Parameter.empty for k, p in named.items() if p.kind in _BY_KEYWORD}
 
 
-def call_loss(loss_fn: Callable[..., Any], params: Tree, batch: Tree, buffers: Tree = None, key: Any = None) -> LossOut:
+def call_loss(
+    loss_fn: Callable[..., Any], params: Tree, batch: Tree, buffers: Tree = None, key: Any = None, *, trains: bool = True
+) -> LossOut:
     """Calls `loss_fn(params, batch)`, with `buffers` and `key` only if it names them.
 
     Args:
@@ -50,6 +52,7 @@ def call_loss(loss_fn: Callable[..., Any], params: Tree, batch: Tree, buffers: T
         batch: Its batch, any pytree.
         buffers: The buffers, `None` if there are none.
         key: The key of the random numbers, `None` if there is none.
+        trains: Whether buffers that it takes must come back; an evaluation may keep them.
 
     Returns:
         What it returned, checked.
@@ -74,7 +77,8 @@ def call_loss(loss_fn: Callable[..., Any], params: Tree, batch: Tree, buffers: T
             )
     passed = {k: given[k] for k in named if k in given}
     out = normalize(loss_fn(params, batch, **passed))
-    _check_buffers(passed.get("buffers"), out.buffers)
+    if trains or out.buffers is not None:
+        _check_buffers(passed.get("buffers"), out.buffers)
     return out
 
 

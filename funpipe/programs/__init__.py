@@ -6,3 +6,5 @@ from funpipe.programs.message import Message as Message
 from funpipe.programs.program import Program as Program
 from funpipe.programs.program import Programs as Programs
 from funpipe.programs.text import parse as parse
+from funpipe.programs.verify import Report as Report
+from funpipe.programs.verify import verify as verify

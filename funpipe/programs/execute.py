@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from funpipe._errors import ProgramError
 from funpipe.functional.reducers import combine
 from funpipe.optim import Optimizer
 from funpipe.programs.instructions import (
@@ -42,12 +43,14 @@ class Environment:
         values: by name.
         optimizer: for `Update`.
         run: how a region is run; by default its graph, operator by operator.
+        scalars: the optimizer's numbers of this step, where they are already known.
     """
 
     programs: Programs
     values: dict[str, Tensor]
     optimizer: Optimizer | None = None
     run: RunRegion | None = None
+    scalars: dict[str, Tensor] | None = None
 
     def __getitem__(self, name: str) -> Tensor:
         kind, _, leaf = name.partition(".")
@@ -104,7 +107,7 @@ def _zero(i: Zero, env: Environment) -> None:
 
 def _accumulate(i: Accumulate, env: Environment) -> None:
     for accumulator, value in zip(i.accumulators, i.values, strict=True):
-        env.values[accumulator] += env[value]
+        env.values[accumulator] = env[accumulator] + env[value]
 
 
 def flatten(bucket: Bucket, places: list[list[Tensor]], like: Tensor) -> Tensor:
@@ -148,9 +151,12 @@ def _update(i: Update, env: Environment) -> None:
     bucket = env.bucket(i.bucket)
     slots = {p: env[f"slot.{p}.{i.bucket}"] for p in i.slots}
     norm = norm_of(env["squares"], env.programs.leaf_order) if i.needs_norm else None
-    assert env.optimizer is not None
+    if env.optimizer is None:
+        raise ProgramError(
+            f"the program updates {i.bucket}, but no optimizer was given: pass the one it was lowered with."
+        )
     param, slots = updated(
-        env.optimizer, bucket, env[f"grad.{i.bucket}"], env[f"bucket.{i.bucket}"], slots, env["step"], norm
+        env.optimizer, bucket, env[f"grad.{i.bucket}"], env[f"bucket.{i.bucket}"], slots, env["step"], norm, env.scalars
     )
     env.values[f"bucket.{i.bucket}"] = param
     env.values |= {f"slot.{p}.{i.bucket}": s for p, s in slots.items()}

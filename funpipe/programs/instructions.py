@@ -185,7 +185,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Squares:
-    """The sum of squares of each leaf's gradient, in tree order over the whole model, zero for leaves of other ranks."""
+    """The sum of squares of each leaf's gradient, in tree order over the whole model; zero for other ranks' leaves."""
 
     buckets: tuple[str, ...]
 
@@ -289,6 +289,21 @@ class Free:
 
 
 Instruction = (
-    Microbatch | Run | Zero | Accumulate | Send | WaitSend | PostRecv | WaitRecv | Flatten | AllReduce | Scale | Squares
-    | Update | Store | Reduce | Constant | Free
+    Microbatch
+    | Run
+    | Zero
+    | Accumulate
+    | Send
+    | WaitSend
+    | PostRecv
+    | WaitRecv
+    | Flatten
+    | AllReduce
+    | Scale
+    | Squares
+    | Update
+    | Store
+    | Reduce
+    | Constant
+    | Free
 )

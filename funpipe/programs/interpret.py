@@ -10,6 +10,7 @@ from funpipe.optim import Optimizer
 from funpipe.programs.execute import Environment, execute
 from funpipe.programs.instructions import AllReduce, Instruction, PostRecv, Send, WaitRecv, WaitSend
 from funpipe.programs.program import Programs
+from funpipe.programs.text import instruction_text
 
 Place = tuple[int, int]
 """A replica and a pipeline rank."""
@@ -31,7 +32,26 @@ def interpret(
         For each replica and rank all values at the end, by name: the new state, and the outputs.
 
     Raises:
-        ProgramError: every rank waits for another; the instruction at which each one waits is named.
+        ProgramError: every rank waits for another (the instruction at which each one waits is named), or the programs
+            update and there is no optimizer.
+
+    Example:
+        >>> import torch
+        >>> from funpipe.programs import lower
+        >>> from funpipe.schedules import GPipe
+        >>> from funpipe.stages import partition
+        >>> from funpipe.tracing import trace
+        >>> x = torch.ones(2, 3)
+        >>> traced = trace(lambda p, x: (x @ p["w"]).sum(), {"w": torch.ones(3, 1)}, x)
+        >>> programs = lower(traced, partition(traced, ()), GPipe().table(1, 2))
+        >>> programs.programs[0].inputs
+        ('bucket.s0_float32', 'step', 'batch.')
+        >>> weights = torch.ones(programs.layout.buckets[0].size)
+        >>> [[values]] = interpret(
+        ...     programs, [[{"bucket.s0_float32": weights, "step": torch.tensor(0), "batch.": torch.cat([x, 2 * x])}]]
+        ... )
+        >>> values["result.loss"]
+        tensor(9.)
     """
     world = _World(programs, [[_Rank(Environment(programs, dict(v), optimizer)) for v in row] for row in inputs])
     world.run()
@@ -60,7 +80,8 @@ class _World:
     def run(self) -> None:
         places = [(d, r) for d, row in enumerate(self.ranks) for r in range(len(row))]
         while not all(self._finished(p) for p in places):
-            if not any([self._advance(p) for p in places]):
+            advanced = [self._advance(p) for p in places]
+            if not any(advanced):
                 raise ProgramError(self._deadlock_text(places))
 
     def _at(self, place: Place) -> _Rank:
@@ -121,5 +142,8 @@ class _World:
         return tuple(p for p in everyone if same(p))
 
     def _deadlock_text(self, places: list[Place]) -> str:
-        stuck = [f"replica {d} rank {r} at {self._next((d, r))}" for d, r in places if not self._finished((d, r))]
+        stuck = [self._waits_text(p) for p in places if not self._finished(p)]
         return f"deadlock: every rank waits: {'; '.join(stuck)}. Check the programs with fp.programs.verify."
+
+    def _waits_text(self, place: Place) -> str:
+        return f"replica {place[0]} rank {place[1]} at `{instruction_text(self._next(place))}`"

@@ -50,7 +50,6 @@ class Programs:
         num_microbatches: of one replica.
         leaf_order: all leaves with a gradient, in tree order: the order in which the norm is summed.
         batch_dims: the dimension along which each batch leaf is split, None for a replicated one.
-        places: how many places use each leaf.
         reducers: how each result is combined over replicas.
     """
 

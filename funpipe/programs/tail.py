@@ -1,7 +1,5 @@
 """The end of a rank's step: tied leaves, replicas, scaling, the norm, the updates and the results."""
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from funpipe.functional.tree import named_leaves
@@ -21,10 +19,8 @@ from funpipe.programs.instructions import (
     WaitSend,
 )
 from funpipe.programs.layout import Bucket
+from funpipe.programs.shared import Shared
 from funpipe.stages.stage import Stage
-
-if TYPE_CHECKING:
-    from funpipe.programs.lower import _Lowering
 
 
 class Tail:
@@ -38,7 +34,7 @@ class Tail:
     """
 
     def __init__(
-        self, shared: "_Lowering", rank: int, stages: tuple[Stage, ...], buffers: dict[tuple[int, str], str]
+        self, shared: Shared, rank: int, stages: tuple[Stage, ...], buffers: dict[tuple[int, str], str]
     ) -> None:
         self.shared, self.rank, self.stages = shared, rank, stages
         self.source = shared.source
@@ -84,7 +80,9 @@ class Tail:
         for bucket in self.shared.layout.buckets:
             for slot in bucket.slots:
                 places = [
-                    (k, self.shared.placement(s.index)) for s in self.source.stages for k, _ in s.terms.get(slot.leaf, ())
+                    (k, self.shared.placement(s.index))
+                    for s in self.source.stages
+                    for k, _ in s.terms.get(slot.leaf, ())
                 ]
                 found.append((slot.leaf, self.shared.placement(bucket.stage), sorted(places)))
         return found

@@ -79,14 +79,13 @@ def parse(text: str) -> Program:
         tuple(parse_instruction(line, number) for number, line in enumerate(lines, 2)),
         tuple(map(int, values["stages"])),
         tuple(values["inputs"]),
-        {name: value for name, value in values["outputs"]},
+        dict(values["outputs"]),
     )
 
 
 def parse_instruction(line: str, number: int = 1) -> Instruction:
     """Reads one line; `number` is for the error."""
-    made, equals, rest = _halves(line)
-    word, *tokens = _TOKEN.findall(rest) or [""]
+    made, (word, *tokens) = _halves(_TOKEN.findall(line))
     kind = _KINDS.get(word)
     try:
         if kind is None:
@@ -95,7 +94,7 @@ def parse_instruction(line: str, number: int = 1) -> Instruction:
         given = [_typed(_value(next(stream), stream), _types(kind)[f.name]) for f in _given(kind)]
         named = dict(zip((f.name for f in _given(kind)), given, strict=True))
         if _makes(kind):
-            named["writes"] = tuple(_atom(t) for t in _TOKEN.findall(made.replace(", ", " "))) if equals else ()
+            named["writes"] = tuple(map(_atom, made))
         return kind(**named)
     except (ValueError, TypeError, StopIteration) as error:
         raise ProgramError(
@@ -104,9 +103,11 @@ def parse_instruction(line: str, number: int = 1) -> Instruction:
         ) from error
 
 
-def _halves(line: str) -> tuple[str, str, str]:
-    made, equals, rest = line.partition(" = ")
-    return (made, equals, rest) if equals else ("", "", line)
+def _halves(tokens: list[str]) -> tuple[list[str], list[str]]:
+    """What is made, without the commas, and the rest; a name that has an equals sign in it is in quotes."""
+    split = tokens.index("=") if "=" in tokens else -1
+    made = [t.removesuffix(",") for t in tokens[: max(split, 0)]]
+    return [t for t in made if t], tokens[split + 1 :] or [""]
 
 
 def _types(kind: Any) -> dict[str, Any]:

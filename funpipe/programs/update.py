@@ -19,6 +19,7 @@ def updated(
     slots: dict[str, Tensor],
     step: Tensor,
     norm: Tensor | None,
+    scalars: dict[str, Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The parameters and slots of a bucket after an update.
 
@@ -30,6 +31,7 @@ def updated(
         slots: flat, the optimizer's slots by path.
         step: 0-dim int64, the number of updates before this one.
         norm: 0-dim, the norm of all gradients; None if the optimizer does not read it.
+        scalars: `optimizer.scalars(step)` if it is already known.
     """
     name = bucket.name
     state = _state(optimizer, name, param, slots)
@@ -37,7 +39,7 @@ def updated(
         step=step,
         label=lambda entry: bucket.label,
         global_norm=lambda: _known(norm),
-        scalars=optimizer.scalars(step),
+        scalars=optimizer.scalars(step) if scalars is None else scalars,
     )
     params, state = optimizer.update({name: grad}, state, {name: param}, context)
     return params[name], {n.removesuffix(f".{name}"): t for n, t in named_leaves(state)[0].items()}

@@ -1,6 +1,16 @@
-"""Stages: functional partitions of a traced graph."""
+"""Stages: functional partitions of a traced graph, and the ways to cut it."""
 
+from funpipe.stages.at_marks import AtMarks as AtMarks
+from funpipe.stages.at_marks import at_marks as at_marks
+from funpipe.stages.balanced import Balanced as Balanced
+from funpipe.stages.balanced import balanced as balanced
+from funpipe.stages.costs import Costs as Costs
+from funpipe.stages.costs import Roofline as Roofline
+from funpipe.stages.cuts import resolve as resolve
+from funpipe.stages.cutter import Cutter as Cutter
 from funpipe.stages.partition import crossing as crossing
 from funpipe.stages.partition import partition as partition
+from funpipe.stages.split_at import SplitAt as SplitAt
+from funpipe.stages.split_at import split_at as split_at
 from funpipe.stages.stage import Region as Region
 from funpipe.stages.stage import Stage as Stage

@@ -108,7 +108,11 @@ def _sink(made: Assignment, traced: Traced, sources: Sources) -> None:
 
 
 def _sink_one(
-    made: Assignment, node: fx.Node, readers: dict[fx.Node, set[int]], reads: tuple[fx.Node, ...], backward: set[fx.Node]
+    made: Assignment,
+    node: fx.Node,
+    readers: dict[fx.Node, set[int]],
+    reads: tuple[fx.Node, ...],
+    backward: set[fx.Node],
 ) -> None:
     low = max(readers.get(node, ()), default=made.stage[node])
     if low >= made.stage[node] or not all(made.available(r, low) for r in reads if r not in backward):

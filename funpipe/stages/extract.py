@@ -49,6 +49,12 @@ def value_name(node: fx.Node) -> str:
     return ".".join(node.meta["leaf"]) if node.op == "placeholder" else node.name
 
 
+def output_name(kind: Kind, stage: int, cut: Cut, node: fx.Node) -> str:
+    """The name of a region's output; what is only passed through is a copy, with a name of its own."""
+    name = value_name(node)
+    return f"{name.replace('.', '_')}_of_{kind}{stage}" if node in cut.outside else name
+
+
 def region(kind: Kind, stage: int, cut: Cut, outputs: list[fx.Node]) -> Region:
     """Builds the region of a cut; an output that shares memory with an input or another output is copied."""
     graph, copies = fx.Graph(), {}
@@ -60,9 +66,10 @@ def region(kind: Kind, stage: int, cut: Cut, outputs: list[fx.Node]) -> Region:
     returned = tuple(_unshared(graph, outputs, copies, set(cut.outside)))
     graph.output(returned)
     types = {value_name(n): TensorType.of(n.meta["val"]) for n in cut.outside}
-    types |= {value_name(n): TensorType.of(r.meta["val"]) for n, r in zip(outputs, returned, strict=True)}
+    names = tuple(output_name(kind, stage, cut, n) for n in outputs)
+    types |= {name: TensorType.of(r.meta["val"]) for name, r in zip(names, returned, strict=True)}
     inputs = tuple(value_name(n) for n in cut.outside)
-    return Region(kind, stage, fx.GraphModule({}, graph), inputs, tuple(value_name(n) for n in outputs), types)
+    return Region(kind, stage, fx.GraphModule({}, graph), inputs, names, types)
 
 
 def _unshared(

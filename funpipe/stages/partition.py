@@ -6,7 +6,7 @@ from funpipe._errors import StageError
 from funpipe.stages.assign import Assignment, assign
 from funpipe.stages.extract import needed, region, value_name
 from funpipe.stages.sources import Sources
-from funpipe.stages.stage import Region, Stage
+from funpipe.stages.stage import Kind, Region, Stage
 from funpipe.tracing.traced import Traced
 
 
@@ -60,6 +60,7 @@ class _Partition:
         self.order = {n: i for i, n in enumerate(traced.graph.nodes)}
         self.backward = set(traced.backward)
         self.wanted: dict[tuple[str, int], dict[fx.Node, None]] = {}
+        self.names: dict[tuple[str, int, fx.Node], str] = {}
         self._check_stages(cuts)
 
     def stages(self) -> tuple[Stage, ...]:
@@ -78,15 +79,15 @@ class _Partition:
             for term, stage in zip(terms, self.assigned.places[name], strict=True):
                 self._want(term, "B", stage)
 
-    def _want_results(self) -> list[dict[str, str]]:
-        results: list[dict[str, str]] = [{} for _ in range(self.assigned.num_stages)]
+    def _want_results(self) -> list[dict[str, fx.Node]]:
+        results: list[dict[str, fx.Node]] = [{} for _ in range(self.assigned.num_stages)]
         for name, node in self.traced.outputs.items():
             if name.startswith("buffer.") and value_name(node) == name:
                 continue
             home = self._home(node)
             self._check_buffer(name, home)
             self._want(node, "F", home)
-            results[home][name] = value_name(node)
+            results[home][name] = node
         return results
 
     def _home(self, node: fx.Node) -> int:
@@ -94,7 +95,7 @@ class _Partition:
         made = [self.assigned.stage[a] for a in self.sources.anchors([node]) if a in self.assigned.stage]
         return max(made, default=self.assigned.num_stages - 1)
 
-    def _region(self, kind: str, stage: int) -> Region | None:
+    def _region(self, kind: Kind, stage: int) -> Region | None:
         wanted = self.wanted.get((kind, stage))
         if not wanted and kind == "B":
             return None
@@ -103,23 +104,28 @@ class _Partition:
             if node.op != "placeholder":
                 self._want(node, "B" if node in self.backward else "F", self.assigned.stage[node])
         outputs = sorted(wanted or (), key=self.order.__getitem__)
-        return region(kind, stage, cut, outputs)  # type: ignore[arg-type]
+        made = region(kind, stage, cut, outputs)
+        self.names |= {(kind, stage, n): name for n, name in zip(outputs, made.outputs, strict=True)}
+        return made
 
     def _computes(self, node: fx.Node, kind: str, stage: int) -> bool:
         if self.sources.floats(node):
             return True
         return self.assigned.stage.get(node) == stage and (node in self.backward) == (kind == "B")
 
-    def _stage(self, index: int, F: Region | None, B: Region | None, results: dict[str, str]) -> Stage:
+    def _stage(self, index: int, F: Region | None, B: Region | None, results: dict[str, fx.Node]) -> Stage:
         assert F is not None
         read = {n.removeprefix("param.") for r in (F, B) if r for n in r.inputs if n.startswith("param.")}
         terms = {
-            name: tuple((i, value_name(t)) for i, t in enumerate(nodes) if self.assigned.places[name][i] == index)
+            name: tuple(
+                (i, self.names["B", index, t]) for i, t in enumerate(nodes) if self.assigned.places[name][i] == index
+            )
             for name, nodes in self.traced.gradients.items()
         }
         terms = {name: found for name, found in terms.items() if found}
         params = tuple(n for n in self.traced.params if n in read or n in terms)
-        return Stage(index, F, B, params, tuple(n for n in params if self._owner(n) == index), results, terms)
+        found = {name: self.names["F", index, node] for name, node in results.items()}
+        return Stage(index, F, B, params, tuple(n for n in params if self._owner(n) == index), found, terms)
 
     def _owner(self, name: str) -> int | None:
         """The stage where a trained leaf's optimizer state lives: the first that uses it."""
@@ -163,5 +169,3 @@ def crossing(stages: tuple[Stage, ...]) -> dict[str, tuple[int, tuple[int, ...]]
         for value in (v for r in s.regions for v in r.inputs if v in maker and maker[v] != s.index):
             readers.setdefault(value, {}).setdefault(s.index)
     return {value: (maker[value], tuple(found)) for value, found in readers.items()}
-
-

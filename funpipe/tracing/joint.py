@@ -34,12 +34,16 @@ class Joint:
         specs: the tree structure of (params, buffers, batch), each as `named_leaves` gave it.
         names: the leaf names of the same three.
         trainable: the parameters to differentiate; empty for evaluation.
+        takes_buffers: whether there are buffers to pass on.
+        trains: whether buffers that the function takes must come back.
     """
 
     loss_fn: Callable[..., Any]
     specs: tuple[Any, Any, Any]
     names: tuple[list[str], list[str], list[str]]
     trainable: list[str]
+    takes_buffers: bool = False
+    trains: bool = True
     outputs: list[str] = field(default_factory=list)
     reducers: dict[str, str] = field(default_factory=dict)
     differentiated: list[str] = field(default_factory=list)
@@ -62,7 +66,8 @@ class Joint:
             unflatten_named(self.specs[2], dict(zip(self.names[2], batch, strict=True))),
         )
         with torch.set_grad_enabled(bool(self.trainable)), noting_where() as paths:
-            out = call_loss(self.loss_fn, trees[0], trees[2], trees[1] if self.names[1] else None)
+            buffers_in = trees[1] if self.takes_buffers else None
+            out = call_loss(self.loss_fn, trees[0], trees[2], buffers_in, trains=self.trains)
         self.modules = tuple(paths.called)
         return out
 

@@ -31,8 +31,9 @@ def is_random(node: fx.Node) -> bool:
     tags = getattr(node.target, "tags", ())
     if torch.Tag.nondeterministic_seeded not in tags:
         return False
-    given = dict(zip((a.name for a in schema_of(node).arguments), node.args, strict=False)) | node.kwargs
-    return given.get("dropout_p", None) not in (0, 0.0) or "dropout_p" not in given
+    arguments = schema_of(node).arguments
+    given = {a.name: a.default_value for a in arguments} | dict(zip((a.name for a in arguments), node.args, strict=False))
+    return (given | node.kwargs).get("dropout_p") != 0
 
 
 def is_constant(node: fx.Node) -> bool:

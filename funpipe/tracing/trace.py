@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -61,7 +60,8 @@ def trace(
     device = device or _device_of([leaf for _, _, leaves in trees for leaf in leaves])
     types = [{n: _leaf_type(t, device) for n, t in zip(names, leaves, strict=True)} for _, names, leaves in trees]
     trainable = _trainable(trees[0][1], trees[0][2]) if differentiate else []
-    joint = Joint(loss_fn, tuple(t[0] for t in trees), tuple(t[1] for t in trees), trainable)  # type: ignore[arg-type]
+    specs, names = (trees[0][0], trees[1][0], trees[2][0]), (trees[0][1], trees[1][1], trees[2][1])
+    joint = Joint(loss_fn, specs, names, trainable, buffers is not None, differentiate)
     module, consts = _raw_graph(joint, types)
     named = [(kind, n) for kind, part in zip(("param", "buffer", "batch"), types, strict=True) for n in part]
     made = Assembly(module, [*named, *(("const", n) for n in consts)])
@@ -80,9 +80,7 @@ def _traced(
     places = {name: terms(node, order, backward) for name, node in gradients.items()}
     _drop_dead(made.graph, [*outputs.values(), *(t for ts in places.values() for t in ts)])
     alive = set(made.graph.nodes)
-    marks = tuple(
-        type(m)(sum(n in alive for n in made.forward[: m.position]), m.name) for m in made.marks
-    )
+    marks = tuple(type(m)(sum(n in alive for n in made.forward[: m.position]), m.name) for m in made.marks)
     return Traced(
         graph=made.graph,
         forward=tuple(n for n in made.forward if n in alive),
@@ -164,7 +162,9 @@ def _device_of(leaves: list[Tensor]) -> str:
 def _trainable(names: list[str], leaves: list[Tensor]) -> list[str]:
     asked = any(leaf.requires_grad for leaf in leaves)
     return [
-        n for n, leaf in zip(names, leaves, strict=True) if leaf.is_floating_point() and (leaf.requires_grad or not asked)
+        n
+        for n, leaf in zip(names, leaves, strict=True)
+        if leaf.is_floating_point() and (leaf.requires_grad or not asked)
     ]
 
 

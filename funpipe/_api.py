@@ -1,0 +1,310 @@
+"""The steps a user makes: `train_step`, `eval_step`, `value_and_grad`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from torch import Tensor
+
+from funpipe._errors import FunpipeError
+from funpipe._typing import Tree
+from funpipe.functional.tree import unflatten_named
+from funpipe.optim import Optimizer
+from funpipe.runtime.engine import Engine, advance, signature
+from funpipe.runtime.exchange import gather_buffers, gather_gradients, gather_params, loaded, state_dict
+from funpipe.runtime.follow import Follow, holders
+from funpipe.runtime.ladder import LoweredStep, TracedStep
+from funpipe.runtime.mesh import Mesh
+from funpipe.runtime.metrics import Metrics
+from funpipe.runtime.setup import Numerics, Setup
+from funpipe.runtime.state import State
+from funpipe.schedules import Schedule, Table, forward_only
+from funpipe.stages import Cutter
+
+
+class TrainStep:
+    """A training step; made by `train_step`.
+
+    Example:
+        >>> import torch, funpipe as fp
+        >>> step = fp.train_step(lambda p, x: (x @ p["w"]).square().mean(), fp.optim.sgd(0.1), backend="interpret")
+        >>> x = torch.ones(4, 3)
+        >>> state = step.init({"w": torch.ones(3, 2)}, x)
+        >>> state, metrics = step(state, x)
+        >>> metrics["loss"]
+        tensor(9.)
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self._engine = Engine(setup)
+
+    def init(self, params: Tree, batch: Tree, *, buffers: Tree = None, key: Any = None) -> State:
+        """Traces the loss function and makes the first state.
+
+        Args:
+            params: a pytree of tensors; copied. If any of them requires a gradient, those that do not are frozen.
+            batch: a batch as every step will get; only structure, shapes and dtypes are read.
+            buffers: a pytree of tensors, if the loss function takes them; copied.
+            key: for random numbers, which are not supported yet: leave it out.
+
+        Returns:
+            The state of this rank: its own stages' leaves.
+
+        Raises:
+            TraceError, LossError, StageError, ScheduleError, MeshError, BatchError, TreeError: what does not fit.
+        """
+        if key is not None:
+            raise FunpipeError(
+                f"key={key!r} was given, but random numbers in the loss function are not supported yet: draw them "
+                "outside and pass them in the batch."
+            )
+        return self._engine.init(params, batch, buffers)
+
+    def __call__(self, state: State, batch: Tree) -> tuple[State, Metrics]:
+        """Runs one step: every microbatch's forward and backward, communication, and the update.
+
+        Args:
+            state: consumed; use the one that is returned.
+            batch: this replica's batch, the same on all its pipeline ranks. Other sizes than before compile again.
+
+        Returns:
+            The state after the update, and the metrics: `"loss"`, the mean over the global batch before the update,
+            and the auxiliary values.
+
+        Raises:
+            StateError: the state is of another step, was consumed, or its step did not finish.
+            BatchError, TreeError: the batch does not divide, or a leaf has another dtype or number of dimensions.
+        """
+        return advance(self._engine, state, batch)
+
+    def trace(self, params: Tree, batch: Tree, *, buffers: Tree = None) -> TracedStep:
+        """The first rung of the ladder `trace` → `lower` → `compile`, for a look or ahead of time.
+
+        Args:
+            params, batch, buffers: as `init` takes them; they may be on the meta device.
+
+        Returns:
+            The traced step; `as_text()` shows the graph, `lower()` cuts and schedules it.
+        """
+        return self._engine.trace(params, batch, buffers)
+
+    def compile(self, batch: Tree) -> None:
+        """Compiles the step for a batch's shapes now rather than at the first call.
+
+        Args:
+            batch: only shapes and dtypes are read.
+        """
+        self._engine.step_for(batch)
+
+    @property
+    def lowered(self) -> LoweredStep:
+        """What `init` made: schedule, stages, programs; prints with `as_text()`."""
+        return self._engine.first()[1]
+
+    def gather(self, state: State) -> tuple[Tree, Tree]:
+        """The whole trees on every rank, in their original structure.
+
+        Args:
+            state: not consumed.
+
+        Returns:
+            Copies of the parameters and of the buffers; of buffers replica 0's.
+        """
+        state.require(signature(self.lowered.all, self.setup))
+        model, _ = self._engine.first()
+        params = unflatten_named(model.specs[0], gather_params(self._engine, state.values))
+        return params, unflatten_named(model.specs[1], gather_buffers(self._engine, state.values))
+
+    def state_dict(self, state: State) -> dict[str, Any]:
+        """What this rank holds, by original names: `params`, `optimizer`, `buffers`, `step`.
+
+        Args:
+            state: not consumed; the tensors are views of it, valid until the next step.
+
+        Returns:
+            Nested dicts that `funpipe.runtime.checkpoint.save` takes.
+        """
+        return state_dict(self._engine, state)
+
+    def load(self, state: State, saved: Mapping[str, Any]) -> State:
+        """A state with saved values.
+
+        Args:
+            state: one of this step's, given up; a state whose step did not finish is fine.
+            saved: what `state_dict` returned, or a checkpoint of it; leaves of other ranks may be among them.
+
+        Returns:
+            The new state; its tensors are copies.
+
+        Raises:
+            TreeError: a leaf is missing, or has another shape or dtype.
+            StateError: `saved` is something else, or `state` is of another step.
+        """
+        return loaded(self._engine, state, saved)
+
+
+class EvalStep:
+    """An evaluation that uses the state of a training step; made by `eval_step`.
+
+    Example:
+        >>> import torch, funpipe as fp
+        >>> loss = lambda p, x: (x @ p["w"]).square().mean()
+        >>> step = fp.train_step(loss, fp.optim.sgd(0.1), backend="interpret")
+        >>> state = step.init({"w": torch.ones(3, 2)}, torch.ones(4, 3))
+        >>> fp.eval_step(loss, like=step)(state, torch.ones(4, 3))["loss"]
+        tensor(9.)
+    """
+
+    def __init__(self, eval_fn: Callable[..., Any], like: TrainStep, num_microbatches: int | None) -> None:
+        count = num_microbatches or like.setup.num_microbatches
+        self.setup = replace(like.setup, loss_fn=eval_fn, optimizer=None, num_microbatches=count)
+        self._train = like
+        self._engine: Engine | None = None
+
+    def __call__(self, state: State, batch: Tree) -> Metrics:
+        """Runs the forward on a batch.
+
+        Args:
+            state: of the training step; read only.
+            batch: this replica's batch.
+
+        Returns:
+            The metrics.
+
+        Raises:
+            StateError: the state is of another step, was consumed, or its step did not finish.
+            StageError: the evaluation reads leaves in an order that the training step's placement does not allow.
+        """
+        train = self._train._engine
+        state.require(signature(self._train.lowered.all, self._train.setup))
+        if self._engine is None:
+            self._engine = _evaluation(self.setup, train, batch)
+        return self._engine.run(state, batch)[1]
+
+
+def _evaluation(setup: Setup, train: Engine, batch: Tree) -> Engine:
+    """An engine for the forward alone, cut where the training step keeps its leaves."""
+    model, lowered = train.first()
+    buffers: dict[str, tuple[int, ...]] = {}
+    for stage in lowered.stages:
+        for name in (n.removeprefix("buffer.") for r in stage.regions for n in r.inputs if n.startswith("buffer.")):
+            buffers[name] = tuple(dict.fromkeys((*buffers.get(name, ()), stage.index)))
+    count = len(lowered.stages)
+    table = forward_only(setup.table(count))
+    cutter = Follow(holders(lowered.all, buffers), count)
+    engine = Engine(setup, False, cutter, table, lowered.all.layout, transport=train.transport)
+    params, held = model.tree
+    engine.prepare(params, batch, held)
+    return engine
+
+
+def train_step(
+    loss_fn: Callable[..., Any],
+    optimizer: Optimizer,
+    *,
+    mesh: Mesh | None = None,
+    stages: Cutter | int | None = None,
+    schedule: str | Schedule | Table = "1f1b",
+    num_microbatches: int = 1,
+    batch_spec: Tree = 0,
+    backend: str = "step",
+    numerics: Numerics = "exact",
+    buffers: Literal["first", "mean"] = "first",
+) -> TrainStep:
+    """A training step of a pure loss function, over several devices or played by one.
+
+    Args:
+        loss_fn: `loss_fn(params, batch)`, with the keyword `buffers` only if it names it; returns a scalar,
+            `fp.Weighted(sum, weight)`, or `fp.Out(loss, aux={"acc": fp.mean(x)}, buffers=new)`.
+        optimizer: of `fp.optim`.
+        mesh: `fp.mesh(pp=..., dp=...)`; None: this process plays every rank.
+        stages: `fp.stages.split_at({...})`, `fp.stages.balanced(n)`, a number of balanced stages, or None: the marks in
+            the model, else as many balanced stages as the schedule has on the mesh, else one.
+        schedule: a name ("1f1b", "gpipe"), a schedule, or a table.
+        num_microbatches: into how many microbatches each replica's batch is split.
+        batch_spec: the batch dimension of each leaf, as a prefix tree; None for leaves that every microbatch gets whole.
+        backend: `"step"` compiles the whole step, `"regions"` each region, `"interpret"` nothing.
+        numerics: `"exact"`: the bits do not depend on the schedule; `"fast"`: regions may be fused with each other.
+        buffers: with several replicas, `"first"` returns replica 0's buffers, `"mean"` averages floating-point ones.
+
+    Returns:
+        The step: `state = step.init(params, batch)`, then `state, metrics = step(state, batch)`.
+
+    Raises:
+        FunpipeError: an argument that cannot be; what does not fit the model is raised by `init`.
+
+    Example:
+        >>> import torch, funpipe as fp
+        >>> def loss_fn(params, batch):
+        ...     return (batch["x"] @ params["w"] - batch["y"]).square().mean()
+        >>> step = fp.train_step(loss_fn, fp.optim.sgd(0.1), num_microbatches=2, backend="interpret")
+        >>> batch = {"x": torch.ones(4, 3), "y": torch.zeros(4, 1)}
+        >>> state = step.init({"w": torch.ones(3, 1)}, batch)
+        >>> state, metrics = step(state, batch)
+        >>> step.gather(state)[0]["w"].flatten()
+        tensor([0.4000, 0.4000, 0.4000])
+    """
+    return TrainStep(
+        Setup(loss_fn, optimizer, mesh, stages, schedule, num_microbatches, batch_spec, backend, numerics, buffers)
+    )
+
+
+def eval_step(eval_fn: Callable[..., Any], *, like: TrainStep, num_microbatches: int | None = None) -> EvalStep:
+    """An evaluation on the state of a training step: leaves stay where they are, and the state is never changed.
+
+    Args:
+        eval_fn: as a loss function; it may take buffers and need not return them.
+        like: the training step whose state is evaluated; its mesh, placement and backend are used.
+        num_microbatches: by default the training step's.
+
+    Returns:
+        The evaluation: `metrics = ev(state, batch)`.
+
+    Example:
+        >>> import torch, funpipe as fp
+        >>> loss = lambda p, x: (x @ p["w"]).square().mean()
+        >>> step = fp.train_step(loss, fp.optim.sgd(0.1), backend="interpret")
+        >>> state = step.init({"w": torch.ones(3, 2)}, torch.ones(4, 3))
+        >>> list(fp.eval_step(loss, like=step)(state, torch.ones(2, 3)))
+        ['loss']
+    """
+    return EvalStep(eval_fn, like, num_microbatches)
+
+
+def value_and_grad(
+    loss_fn: Callable[..., Any],
+    *,
+    mesh: Mesh | None = None,
+    stages: Cutter | int | None = None,
+    schedule: str | Schedule | Table = "1f1b",
+    num_microbatches: int = 1,
+    batch_spec: Tree = 0,
+    backend: str = "step",
+) -> Callable[..., tuple[Tensor, Tree]]:
+    """The loss and its gradients through the pipeline, as a function of the parameters.
+
+    Args:
+        loss_fn: as for `train_step`.
+        mesh, stages, schedule, num_microbatches, batch_spec, backend: as for `train_step`.
+
+    Returns:
+        `f(params, batch, buffers=None) -> (loss, gradients)`: the mean loss over the global batch, and gradients in the
+        structure of the parameters (zeros for frozen and unused leaves), on every rank.
+
+    Example:
+        >>> import torch, funpipe as fp
+        >>> f = fp.value_and_grad(lambda p, x: (x @ p["w"]).sum(), num_microbatches=2, backend="interpret")
+        >>> loss, grads = f({"w": torch.ones(3, 1)}, torch.ones(4, 3))
+        >>> loss, grads["w"].flatten()
+        (tensor(6.), tensor([2., 2., 2.]))
+    """
+    setup = Setup(loss_fn, None, mesh, stages, schedule, num_microbatches, batch_spec, backend)
+    engine = Engine(setup)
+
+    def run(params: Tree, batch: Tree, buffers: Tree = None) -> tuple[Tensor, Tree]:
+        state = engine.state_for(params, batch, buffers)
+        found, metrics = engine.run(state, batch)
+        return metrics["loss"], unflatten_named(engine.first()[0].specs[0], gather_gradients(engine, found))
+
+    return run

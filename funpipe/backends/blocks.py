@@ -1,0 +1,119 @@
+"""Local instructions of a program as graphs, traced from what the interpreter means by them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from funpipe import _compat
+from funpipe._typing import TensorType
+from funpipe.optim import Optimizer
+from funpipe.programs.execute import Environment, execute
+from funpipe.programs.instructions import Free, Instruction, Update
+from funpipe.programs.program import Programs
+from funpipe.tracing.fake import fake_like
+
+SCALARS = "scalars."
+"""The prefix of the optimizer's numbers of this step among a block's inputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Consecutive local instructions as one graph.
+
+    Args:
+        module: flat tensors in, a tuple of tensors out.
+        inputs: names of the values read.
+        outputs: names of the values made, or overwritten (`bucket.NAME`, `slot.PATH.NAME`, `leaf.NAME`).
+    """
+
+    module: fx.GraphModule
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def block(
+    programs: Programs,
+    present: Sequence[str],
+    instructions: Sequence[Instruction],
+    optimizer: Optimizer | None,
+    wanted: frozenset[str],
+) -> Block:
+    """Traces local instructions.
+
+    Args:
+        programs: all programs.
+        present: the names of the values that are there before.
+        instructions: none of them communicates or runs a region.
+        optimizer: for updates.
+        wanted: what is read later; state that is overwritten is always an output.
+    """
+    names = _inputs(programs, present, instructions)
+    scalars = list(_scalars(optimizer)) if any(isinstance(i, Update) for i in instructions) else []
+    outputs: list[str] = []
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip((*names, *scalars), tensors, strict=True))
+        env = Environment(programs, {n: given[n] for n in names}, optimizer)
+        env.scalars = {n.removeprefix(SCALARS): given[n] for n in scalars}
+        for instruction in instructions:
+            if not isinstance(instruction, Free):
+                execute(instruction, env)
+        outputs[:] = [n for n, v in env.values.items() if _is_new(n, v, given) and (n in wanted or _is_state(n))]
+        return tuple(env.values[n] for n in outputs)
+
+    mode = _compat.fake_mode()
+    kinds = [programs.types[n] for n in names] + [TensorType((), (), torch.float64)] * len(scalars)
+    module = make_fx(run, tracing_mode="fake")(*(fake_like(k, mode) for k in kinds))
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return Block(module, (*names, *scalars), tuple(outputs))
+
+
+def scalars_block(optimizer: Optimizer) -> Block:
+    """The optimizer's numbers of one step, from the step's count."""
+    names = tuple(_scalars(optimizer))
+    module = make_fx(lambda step: tuple(optimizer.scalars(step).values()), tracing_mode="fake")(torch.tensor(0))
+    return Block(module, ("step",), names)
+
+
+def _scalars(optimizer: Optimizer | None) -> dict[str, Tensor]:
+    found = optimizer.scalars(torch.tensor(0)) if optimizer else {}
+    return {f"{SCALARS}{n}": t for n, t in found.items()}
+
+
+def _inputs(programs: Programs, present: Sequence[str], instructions: Sequence[Instruction]) -> list[str]:
+    """What the instructions read and do not make; a parameter is read from its bucket."""
+    made: set[str] = set()
+    found: dict[str, None] = {}
+    for instruction in instructions:
+        for name in instruction.reads:
+            if name not in made and not isinstance(instruction, Free):
+                found.setdefault(_held(programs, present, name))
+        made.update(instruction.writes)
+        found.update(dict.fromkeys(n for n in _likes(instruction) if n in present))
+    return list(found)
+
+
+def _likes(instruction: Instruction) -> list[str]:
+    """Values that an instruction reads for their device alone."""
+    bucket = getattr(instruction, "bucket", None)
+    return [f"bucket.{bucket}"] if bucket else []
+
+
+def _held(programs: Programs, present: Sequence[str], name: str) -> str:
+    kind, _, leaf = name.partition(".")
+    if kind != "param" or name in present:
+        return name
+    home = programs.layout.home(leaf)
+    return f"bucket.{home[0].name}" if home and f"bucket.{home[0].name}" in present else f"leaf.{leaf}"
+
+
+def _is_new(name: str, value: Tensor, given: dict[str, Tensor]) -> bool:
+    return name not in given or given[name] is not value
+
+
+def _is_state(name: str) -> bool:
+    return name.startswith(("bucket.", "slot.", "leaf."))

@@ -1,0 +1,41 @@
+"""What a backend makes of a rank's program."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Executable(Protocol):
+    """A rank's step, ready to run."""
+
+    def __call__(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Runs the step.
+
+        Args:
+            inputs: the program's inputs, in its order; state among them may be overwritten.
+
+        Returns:
+            The program's outputs, and every state value, by name.
+        """
+        ...
+
+    def as_text(self) -> str:
+        """What runs, for reading."""
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a rank wants its program compiled.
+
+    Args:
+        rank: the pipeline rank.
+        transport: the handle that communication goes through.
+        fuse: whether regions may be fused with each other (numerics="fast").
+    """
+
+    rank: int
+    transport: int
+    fuse: bool = False

@@ -1,0 +1,84 @@
+"""The `step` backend: a rank's whole program as one compiled function."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from funpipe import _compat
+from funpipe.backends import ops
+from funpipe.backends.compiled import Request
+from funpipe.backends.emit import Emitted, emit
+from funpipe.backends.order import check_order
+from funpipe.optim import Optimizer
+from funpipe.programs.program import Program, Programs
+
+assert ops.NAMES  # importing it registers the operators that the source calls
+
+
+class WholeStep:
+    """A compiled step.
+
+    Args:
+        program: what it runs.
+        emitted: the source that was compiled.
+        function: the compiled function.
+        code: what the compiler wrote.
+    """
+
+    def __init__(self, program: Program, emitted: Emitted, function: Callable[..., Any], code: str) -> None:
+        self.program, self.emitted, self.function, self.code = program, emitted, function, code
+        self.token = torch.zeros(1)
+
+    @torch.no_grad()
+    def __call__(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        results = self.function(self.token, *inputs)
+        state = dict(zip(self.program.inputs, inputs, strict=True))
+        return state | dict(zip(self.emitted.outputs, results, strict=True))
+
+    def as_text(self) -> str:
+        """The program, and the source that was compiled."""
+        return f"{self.program.as_text()}\n\n{self.emitted.source}"
+
+
+def step(programs: Programs, request: Request, optimizer: Optimizer | None, example: Sequence[Tensor]) -> WholeStep:
+    """Compiles a rank's program ahead of time; no communication runs.
+
+    Args:
+        programs: all ranks' programs.
+        request: which rank, its transport, and whether regions may be fused.
+        optimizer: for updates.
+        example: the inputs of a step, for their types; not changed.
+
+    Returns:
+        The compiled step.
+
+    Raises:
+        CompileError: the generated code communicates in another order than the program.
+    """
+    program = programs.programs[request.rank]
+    emitted = emit(programs, request.rank, optimizer, request.transport)
+    function = _function(emitted, request.fuse)
+    with _compat.generated_code() as code, torch.no_grad(), _compat.quiet_compile():
+        compiled = torch.compile(function, fullgraph=True, dynamic=False)
+        ahead = compiled.aot_compile(((torch.zeros(1), *example), {}))
+    check_order(program, "\n".join(code), request.transport)
+    return WholeStep(program, emitted, ahead, "\n".join(code))
+
+
+def _function(emitted: Emitted, fuse: bool) -> Callable[..., Any]:
+    names: dict[str, Any] = {"torch": torch, "ops": torch.ops.funpipe}
+    names |= {name: _caller(graph) if fuse else _nested(graph) for name, graph in emitted.regions.items()}
+    names |= emitted.inlined
+    exec(compile(emitted.source, "<step>", "exec"), names)
+    return names["step"]
+
+
+def _caller(graph: fx.GraphModule) -> Callable[..., Any]:
+    return lambda *inputs: graph(*inputs)
+
+
+def _nested(graph: fx.GraphModule) -> Callable[..., Any]:
+    """The graph as a region that is compiled once and called for each microbatch."""
+    return torch.compiler.nested_compile_region(_caller(graph))

@@ -1,0 +1,87 @@
+"""The backends that walk the instruction list in Python: `interpret`, and `regions`, which compiles each region once."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funpipe.backends.compiled import Request
+from funpipe.backends.installed import Endpoint, endpoint
+from funpipe.optim import Optimizer
+from funpipe.programs.execute import Environment, execute
+from funpipe.programs.instructions import AllReduce, Instruction, PostRecv, Send, WaitRecv, WaitSend
+from funpipe.programs.program import Program, Programs
+
+
+class Walk:
+    """Runs a program instruction by instruction, with communication through the installed transport.
+
+    Args:
+        programs: all ranks' programs.
+        request: which rank, and its transport.
+        optimizer: for updates.
+        run: how a region is run; by default operator by operator.
+    """
+
+    def __init__(
+        self,
+        programs: Programs,
+        request: Request,
+        optimizer: Optimizer | None,
+        run: Callable[[str, list[Tensor]], Any] | None = None,
+    ) -> None:
+        self.programs, self.optimizer, self.run = programs, optimizer, run
+        self.program: Program = programs.programs[request.rank]
+        self.handle = request.transport
+
+    @torch.no_grad()
+    def __call__(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        values = dict(zip(self.program.inputs, inputs, strict=True))
+        env = Environment(self.programs, values, self.optimizer, self.run)
+        for instruction in self.program.instructions:
+            self._step(instruction, env)
+        if self.optimizer is not None:
+            env.values["step"] = env.values["step"] + 1
+        outputs = {name: env[value] for name, value in self.program.outputs.items()}
+        return {n: env.values[n] for n in self.program.inputs} | outputs
+
+    def as_text(self) -> str:
+        """The program."""
+        return self.program.as_text()
+
+    def _step(self, instruction: Instruction, env: Environment) -> None:
+        if isinstance(instruction, _COMMUNICATION):
+            communicate(instruction, env, endpoint(self.handle))
+        else:
+            execute(instruction, env)
+
+
+_COMMUNICATION = (Send, WaitSend, PostRecv, WaitRecv, AllReduce)
+
+
+def communicate(instruction: Instruction, env: Environment, end: Endpoint) -> None:
+    """Runs one instruction that needs another rank."""
+    match instruction:
+        case Send(message, value):
+            end.transport.send(env[value], end.messages[message])
+        case WaitSend(message):
+            end.transport.wait_send(end.messages[message])
+        case PostRecv(message):
+            end.transport.post_recv(end.messages[message])
+        case WaitRecv(message, value):
+            env.values[value] = end.transport.wait_recv(end.messages[message])
+        case AllReduce(value, group):
+            end.transport.all_reduce(env[value], group)
+
+
+def interpret(programs: Programs, request: Request, optimizer: Optimizer | None, example: Sequence[Tensor]) -> Walk:
+    """The `interpret` backend: every operator eagerly; it defines what a program means."""
+    return Walk(programs, request, optimizer)
+
+
+def regions(programs: Programs, request: Request, optimizer: Optimizer | None, example: Sequence[Tensor]) -> Walk:
+    """The `regions` backend: each region compiled once, at its first run."""
+    used = {i.region for i in programs.programs[request.rank].instructions if hasattr(i, "region")}
+    compiled = {name: torch.compile(programs.regions[name].module, fullgraph=True, dynamic=False) for name in used}
+    return Walk(programs, request, optimizer, lambda name, inputs: compiled[name](*inputs))

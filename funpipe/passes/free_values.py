@@ -1,0 +1,57 @@
+"""Values are forgotten after their last use.
+
+`WaitSend` uses the value that is sent: the transfer reads its memory until then. What a program has as input, and what
+it gives as a result, is kept.
+"""
+
+from dataclasses import replace
+
+from funpipe.programs import Program, Programs
+from funpipe.programs.instructions import Free, Instruction
+
+
+def free_values(programs: Programs) -> Programs:
+    """Puts a `Free` behind the last use of every value that is neither an input nor a result.
+
+    Args:
+        programs: the programs, without any `Free`.
+
+    Returns:
+        The programs; behind an instruction at most one `Free`, of all values that it uses last.
+
+    Example:
+        >>> from funpipe.programs import lower
+        >>> from funpipe.schedules import GPipe
+        >>> from funpipe.stages import partition
+        >>> from funpipe.tracing import trace
+        >>> x = torch.ones(4, 3)
+        >>> traced = trace(lambda p, x: (x @ p["w"]).sum(), {"w": torch.ones(3, 2)}, x)
+        >>> programs = lower(traced, partition(traced, ()), GPipe().table(1, 1))
+        >>> [i for i in free_values(programs).programs[0].instructions if isinstance(i, Free)][0]
+        Free(values=('permute@0',))
+    """
+    return programs.map(lambda all_ranks, program: _freed(program))
+
+
+def _freed(program: Program) -> Program:
+    last = _last_uses(program)
+    made: list[Instruction] = []
+    for at, instruction in enumerate(program.instructions):
+        made.append(instruction)
+        if at in last:
+            made.append(Free(tuple(last[at])))
+    return replace(program, instructions=tuple(made))
+
+
+def _last_uses(program: Program) -> dict[int, list[str]]:
+    """For each instruction the values that nothing uses after it; one that nothing reads ends where it is made."""
+    kept = {*program.inputs, *program.outputs.values()}
+    last: dict[str, int] = {}
+    for at, instruction in enumerate(program.instructions):
+        names = (n for n in (*instruction.writes, *instruction.reads) if not n.startswith("param."))
+        last |= dict.fromkeys(names, at)
+    ends: dict[int, list[str]] = {}
+    for name, at in last.items():
+        if name not in kept:
+            ends.setdefault(at, []).append(name)
+    return ends

@@ -1,0 +1,47 @@
+"""What lowered programs pass through before they run."""
+
+from collections.abc import Callable
+
+from funpipe.passes.early_receives import early_receives
+from funpipe.passes.free_values import free_values
+from funpipe.passes.release_sends import release_sends
+from funpipe.programs import Programs, verify
+
+Pass = Callable[[Programs], Programs]
+"""A pure function from programs to programs that compute the same."""
+
+default_passes: tuple[Pass, ...] = (
+    early_receives,  # one computation ahead, in the order of the sends
+    release_sends,  # as soon as that cannot block
+    free_values,  # after the last use
+)
+
+
+def optimize(programs: Programs, passes: tuple[Pass, ...] = default_passes) -> Programs:
+    """Applies passes in order, and verifies the programs after each.
+
+    Args:
+        programs: as lowering gives them.
+        passes: which; all by default.
+
+    Returns:
+        Programs that compute the same bits.
+
+    Raises:
+        ProgramError: what a pass returned breaks a rule of `funpipe.programs.verify`.
+
+    Example:
+        >>> import torch
+        >>> from funpipe.programs import lower
+        >>> from funpipe.schedules import GPipe
+        >>> from funpipe.stages import partition
+        >>> from funpipe.tracing import trace
+        >>> traced = trace(lambda p, x: (x @ p["w"]).sum(), {"w": torch.ones(3, 2)}, torch.ones(4, 3))
+        >>> programs = optimize(lower(traced, partition(traced, ()), GPipe().table(1, 2)))
+        >>> programs.programs[0].as_text().splitlines()[4]
+        'free (batch.@0)'
+    """
+    for each in passes:
+        programs = each(programs)
+        verify(programs)
+    return programs

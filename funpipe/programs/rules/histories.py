@@ -1,0 +1,130 @@
+"""What happens to gradients, parameters, the weight and the norm happens in one order, each once.
+
+    grad.BUCKET     flatten, all_reduce dp, scale, squares, update
+    bucket.BUCKET   run*, update, send*                              (`*`: any number of times)
+    leaf.COPY       run*, store
+    weight          reduce or constant, all_reduce world, divide*
+    squares         squares, all_reduce pp, update*
+    an averaged buffer   run*, all_reduce dp, scale
+
+Steps that a mesh or an optimizer does not need are left out: one replica reduces nothing.
+"""
+
+from collections.abc import Iterator
+
+from funpipe.programs.instructions import (
+    AllReduce,
+    Constant,
+    Flatten,
+    Instruction,
+    Reduce,
+    Run,
+    Scale,
+    Send,
+    Squares,
+    Store,
+    Update,
+)
+from funpipe.programs.program import Program, Programs
+from funpipe.programs.rules.failure import failure
+from funpipe.programs.rules.holders import Holders, holders
+
+History = list[tuple[int, str]]
+"""What happens to a value: instructions and words."""
+
+
+def histories(programs: Programs) -> None:
+    """Raises unless each value has the history that its kind asks for."""
+    for program in programs.programs:
+        found = _found(programs, program)
+        wanted = _wanted(programs, program)
+        for name in (n for n in found if n not in wanted):
+            if any(word.startswith(("all_reduce", "scale")) for _, word in found[name]):
+                wanted[name] = ["run*", "all_reduce dp", f"scale {programs.mesh.dp}"]
+        for name, steps in wanted.items():
+            _compare(program, name, steps, found.get(name, []))
+
+
+def _found(programs: Programs, program: Program) -> dict[str, History]:
+    holder = holders(programs, program)
+    found: dict[str, History] = {}
+    for at, instruction in enumerate(program.instructions):
+        for name, word in dict.fromkeys(_events(instruction, holder)):
+            found.setdefault(name, []).append((at, word))
+    return found
+
+
+def _events(i: Instruction, holder: Holders) -> Iterator[tuple[str, str]]:
+    """The values that an instruction touches and the word for what it does to each."""
+    match i:
+        case Run():
+            yield from ((holder[name], "run") for name in (*i.reads, *i.writes))
+        case Flatten():
+            yield f"grad.{i.bucket}", "flatten"
+        case AllReduce():
+            yield i.value, f"all_reduce {i.group}"
+        case Scale():
+            yield i.value, f"scale {i.by}"
+            yield str(i.by), "divide"
+        case Squares():
+            yield from ((name, "squares") for name in (*i.reads, "squares"))
+        case Update():
+            yield from ((name, "update") for name in i.reads)
+        case Store():
+            yield f"leaf.{i.leaf}", "store"
+        case Send() if i.value.startswith("param."):
+            yield holder[i.value], "send"
+        case Reduce():
+            yield i.out, "reduce"
+        case Constant():
+            yield i.out, "constant"
+
+
+def _wanted(programs: Programs, program: Program) -> dict[str, list[str]]:
+    """The history that each value must have; a step with a star any number of times."""
+    if all(region.kind == "F" for region in programs.regions.values()):
+        return {}
+    updates = [i for p in programs.programs for i in p.instructions if isinstance(i, Update)]
+    norm = any(update.needs_norm for update in updates)
+    wanted: dict[str, list[str]] = {}
+    for bucket in (b for b in programs.layout.buckets if b.stage in program.stages):
+        wanted[f"grad.{bucket.name}"] = _gradient(programs, norm, f"grad.{bucket.name}" in program.outputs)
+        wanted[f"bucket.{bucket.name}"] = ["run*", "update", "send*"] if updates else ["run*"]
+    if updates:
+        trained = {slot.leaf for b in programs.layout.buckets for slot in b.slots}
+        copies = [n for n in program.inputs if n.startswith("leaf.") and n.removeprefix("leaf.") in trained]
+        wanted |= {name: ["run*", "store"] for name in copies}
+    if _is_weighted(programs):
+        many = programs.mesh.pp * programs.mesh.dp > 1
+        wanted["weight"] = ["reduce|constant", *(["all_reduce world"] if many else []), "divide*"]
+    if norm:
+        wanted["squares"] = ["squares", *(["all_reduce pp"] if programs.mesh.pp > 1 else []), "update*"]
+    return wanted
+
+
+def _gradient(programs: Programs, norm: bool, is_result: bool) -> list[str]:
+    divisor = "weight" if _is_weighted(programs) else programs.num_microbatches * programs.mesh.dp
+    reduced = ["all_reduce dp"] if programs.mesh.dp > 1 else []
+    end = ["squares"] * norm + ["update"] * (not is_result)
+    return ["flatten", *reduced, f"scale {divisor}", *end]
+
+
+def _is_weighted(programs: Programs) -> bool:
+    return "weight" in programs.reducers
+
+
+def _compare(program: Program, name: str, steps: list[str], found: History) -> None:
+    shown = ", ".join(steps)
+    left = list(steps)
+    for at, word in found:
+        while left and left[0].endswith("*") and word != left[0].removesuffix("*"):
+            left.pop(0)
+        if not left or word not in left[0].removesuffix("*").split("|"):
+            what = f"`{word}` comes out of turn for {name!r}."
+            raise failure(program, at, what, f"{word} of {name}", f"Its history is: {shown}.")
+        if not left[0].endswith("*"):
+            left.pop(0)
+    missing = [step for step in left if not step.endswith("*")]
+    if missing:
+        what = f"{name!r} lacks its `{missing[0]}`."
+        raise failure(program, len(program.instructions), what, "missing", f"Its history is: {shown}.")

@@ -1,0 +1,84 @@
+"""Each region runs once for each microbatch, on the rank of its stage, with inputs of its types."""
+
+from funpipe.programs.instructions import Run
+from funpipe.programs.program import Program, Programs
+from funpipe.programs.rules.failure import failure
+from funpipe.stages.stage import Region
+
+
+def tasks(programs: Programs) -> None:
+    """Raises unless every region runs exactly once for every microbatch, and reads and makes what is its own."""
+    done: dict[tuple[str, int], int] = {}
+    for program in programs.programs:
+        for at, run in enumerate(program.instructions):
+            if isinstance(run, Run):
+                _known(programs, program, at, run)
+                _once(program, at, run, done)
+                _reads(programs, program, at, run)
+                _writes(programs, program, at, run)
+    _complete(programs, done)
+
+
+def _known(programs: Programs, program: Program, at: int, run: Run) -> None:
+    region = programs.regions.get(run.region)
+    if region is None:
+        known = ", ".join(programs.regions)
+        what = f"{run.region!r} is no region of these programs."
+        raise failure(program, at, what, "unknown region", f"Run one of {known}.")
+    if region.stage not in program.stages:
+        what = f"{run.region} belongs to stage {region.stage}, and this rank holds the stages {program.stages}."
+        raise failure(program, at, what, "on the wrong rank", f"Run it on the rank of stage {region.stage}.")
+    if not 0 <= run.microbatch < programs.num_microbatches:
+        what = f"there is no microbatch {run.microbatch}."
+        raise failure(program, at, what, "no such microbatch", f"Use 0 to {programs.num_microbatches - 1}.")
+
+
+def _once(program: Program, at: int, run: Run, done: dict[tuple[str, int], int]) -> None:
+    first = done.setdefault((run.region, run.microbatch), at)
+    if first != at:
+        what = f"{run.region} already ran for microbatch {run.microbatch}, by instruction {first}."
+        raise failure(program, at, what, "a second time", "Remove one of the two.")
+
+
+def _reads(programs: Programs, program: Program, at: int, run: Run) -> None:
+    region = programs.regions[run.region]
+    if len(run.reads) != len(region.inputs):
+        what = f"{run.region} takes {len(region.inputs)} inputs and gets {len(run.reads)}."
+        raise failure(program, at, what, "wrong count", f"Pass {', '.join(region.inputs)}.")
+    for wanted, name in zip(region.inputs, run.reads, strict=True):
+        if programs.types[name] != region.types[wanted]:
+            what = f"{run.region} takes {wanted!r} as {region.types[wanted]} and gets {name!r}, {programs.types[name]}."
+            raise failure(program, at, what, "wrong type", f"Pass a value of type {region.types[wanted]}.")
+        expected = input_name(program, wanted, run.microbatch)
+        if name != expected:
+            what = f"{run.region} of microbatch {run.microbatch} reads {name!r} where {expected!r} belongs."
+            raise failure(program, at, what, "wrong value", f"Pass {expected!r}.")
+
+
+def input_name(program: Program, wanted: str, microbatch: int) -> str:
+    """The program's name for an input of a region: a buffer that is updated comes from the microbatch before."""
+    kind, dot, _ = wanted.partition(".")
+    if kind == "buffer" and wanted in program.outputs and microbatch:
+        return f"{program.outputs[wanted].rpartition('@')[0]}@{microbatch - 1}"
+    return f"{wanted}@{microbatch}" if not dot or kind == "batch" else wanted
+
+
+def _writes(programs: Programs, program: Program, at: int, run: Run) -> None:
+    made = tuple(f"{name}@{run.microbatch}" for name in programs.regions[run.region].outputs)
+    if run.writes != made:
+        wrong = next((m for m in run.writes if m not in made), "nothing else")
+        what = f"{run.region} makes {len(made)} values, and is to write {len(run.writes)}, {wrong!r} among them."
+        raise failure(program, at, what, "wrong outputs", f"Write {', '.join(made)}.")
+
+
+def _complete(programs: Programs, done: dict[tuple[str, int], int]) -> None:
+    for region in programs.regions.values():
+        for microbatch in range(programs.num_microbatches):
+            if (region.name, microbatch) not in done:
+                program = _home(programs, region)
+                what = f"{region.name} never runs for microbatch {microbatch}."
+                raise failure(program, len(program.instructions), what, "missing", f"Add it to rank {program.rank}.")
+
+
+def _home(programs: Programs, region: Region) -> Program:
+    return next((p for p in programs.programs if region.stage in p.stages), programs.programs[0])

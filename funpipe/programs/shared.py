@@ -1,0 +1,52 @@
+"""What the programs of all ranks share while they are written: messages, types, and who reads what."""
+
+from dataclasses import dataclass, field
+
+from funpipe._typing import TensorType
+from funpipe.programs.layout import Layout, layout
+from funpipe.programs.message import Message
+from funpipe.programs.source import Source
+from funpipe.programs.types import value_types
+from funpipe.schedules import Table
+from funpipe.stages.stage import Region, Stage
+
+
+@dataclass
+class Shared:
+    """Shared by all ranks. A message gets its id when either end is first written."""
+
+    source: Source
+    messages: dict[tuple[str, int], Message] = field(default_factory=dict)
+    types: dict[str, TensorType] = field(default_factory=dict)
+    reducers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        source = self.source
+        self.layout: Layout = source.layout or layout(source.stages, source.traced.params, source.label, source.mesh.dp)
+        count = source.table.num_microbatches
+        self.types = value_types(source.traced, source.stages, self.layout, count, source.batch_dims)
+        self.makers = source.makers
+        self.differentiates = any(s.terms for s in source.stages) and not _is_forward_only(source.table)
+        self.readers: dict[str, dict[int, None]] = {}
+        for stage in source.stages:
+            for value in (v for r in self.regions_of(stage) for v in r.inputs if v in self.makers):
+                self.readers.setdefault(value, {}).setdefault(self.placement(stage.index))
+
+    def regions_of(self, stage: Stage) -> tuple[Region, ...]:
+        """The regions of a stage that the programs run: an evaluation runs the forward alone."""
+        return stage.regions if self.differentiates else (stage.F,)
+
+    def placement(self, stage: int) -> int:
+        """The rank of a stage."""
+        return self.source.table.placement[stage]
+
+    def message(self, value: str, src: int, dst: int, label: str) -> int:
+        """The id of the one message that brings a value to a rank."""
+        key = (value, dst)
+        if key not in self.messages:
+            self.messages[key] = Message(len(self.messages), src, dst, self.types[value], f"{label} value {value}")
+        return self.messages[key].id
+
+
+def _is_forward_only(table: Table) -> bool:
+    return all(t.kind == "F" for rank in range(table.num_ranks) for t in table.order(rank))

@@ -1,0 +1,72 @@
+"""What lowering starts from, and what has to fit together in it."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import torch
+
+from funpipe._errors import ProgramError
+from funpipe._typing import MeshShape
+from funpipe.optim import Optimizer
+from funpipe.programs.layout import Layout
+from funpipe.schedules import Table
+from funpipe.stages.stage import Stage
+from funpipe.tracing.traced import Traced
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is lowered.
+
+    Args:
+        traced: the joint graph of one microbatch.
+        stages: its partition.
+        table: the schedule.
+        mesh: ranks and replicas.
+        optimizer: None leaves the gradients as results.
+        batch_dims: the dimension along which each batch leaf is split, None for a replicated one.
+        mean_buffers: whether buffers are averaged over the replicas.
+        layout: where the parameters live already, or None.
+    """
+
+    traced: Traced
+    stages: tuple[Stage, ...]
+    table: Table
+    mesh: MeshShape
+    optimizer: Optimizer | None
+    batch_dims: dict[str, int | None]
+    mean_buffers: bool = False
+    layout: Layout | None = None
+
+    @property
+    def makers(self) -> dict[str, int]:
+        """The stage that makes each value."""
+        return {v: s.index for s in self.stages for r in s.regions for v in r.outputs}
+
+    def label(self, leaf: str) -> Hashable:
+        """The optimizer's label of a parameter."""
+        if self.optimizer is None or self.optimizer.label is None:
+            return None
+        kind = self.traced.params[leaf]
+        return self.optimizer.label(leaf, torch.empty(kind.shape, dtype=kind.dtype, device="meta"))
+
+
+def check_source(source: Source) -> None:
+    """Raises unless the table, the mesh and the stages fit together."""
+    table, mesh, stages = source.table, source.mesh, source.stages
+    if table.num_stages != len(stages):
+        raise ProgramError(
+            f"the schedule's table has {table.num_stages} stages, but the model is cut into {len(stages)}: cut it into "
+            f"{table.num_stages}, or use a schedule with {len(stages)} stages on {mesh.pp} ranks."
+        )
+    if table.num_ranks != mesh.pp:
+        raise ProgramError(
+            f"the schedule's table has {table.num_ranks} ranks, but the mesh has pp={mesh.pp}: make the table with "
+            f"num_ranks={mesh.pp}."
+        )
+    updated = sorted(n for s in stages for n in s.results if n.startswith("buffer."))
+    if updated and not table.ascends("F"):
+        raise ProgramError(
+            f"the schedule runs a stage's forwards out of order, but {updated[0]!r} is updated from one microbatch to "
+            "the next: use a schedule whose F tasks ascend (1f1b, gpipe)."
+        )

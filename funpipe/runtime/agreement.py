@@ -1,0 +1,55 @@
+"""Whether all ranks planned the same: a hash of the plan is compared before the first step."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from funpipe._errors import MeshError
+from funpipe.backends.transport import Transport
+from funpipe.programs.program import Programs
+from funpipe.runtime.mesh import Mesh
+
+
+def require_agreement(programs: Programs, transport: Transport, mesh: Mesh) -> None:
+    """Raises on every rank unless all of them made the same programs.
+
+    Args:
+        programs: this rank's view of the whole plan.
+        transport: to the others.
+        mesh: all ranks.
+
+    Raises:
+        MeshError: the plans differ; the first differing line is named.
+    """
+    digest = hashlib.sha256(programs.digest().encode()).digest()
+    mine = torch.frombuffer(bytearray(digest), dtype=torch.uint8).to(mesh.device)
+    others = transport.all_gather_start(mine, "world").wait()
+    differing = [rank for rank, other in enumerate(others) if not torch.equal(other, others[0])]
+    if differing:
+        raise MeshError(_difference_text(programs, transport, mesh, differing))
+
+
+def _difference_text(programs: Programs, transport: Transport, mesh: Mesh, differing: list[int]) -> str:
+    """Every rank's plan is gathered as text, so that each rank can name the first line that differs."""
+    texts = _gather_texts(programs.as_text(), transport, mesh)
+    first, other = texts[0].splitlines(), texts[differing[0]].splitlines()
+    longest = max(len(first), len(other))
+    pairs = zip(first + [""] * longest, other + [""] * longest, strict=False)
+    line = next((f"{a!r} and {b!r}" for a, b in pairs if a != b), "types, layout or regions")
+    return (
+        f"the ranks planned different steps: global rank {differing[0]} differs from rank 0 in {line[:600]}. Call "
+        "train_step with the same arguments, and the step with batches of the same shapes, on every rank."
+    )
+
+
+def _gather_texts(text: str, transport: Transport, mesh: Mesh) -> list[str]:
+    raw = text.encode()
+    sizes = [int(s) for s in transport.all_gather_start(torch.tensor([len(raw)], device=mesh.device), "world").wait()]
+    padded = torch.frombuffer(bytearray(raw.ljust(max(sizes), b"\n")), dtype=torch.uint8).to(mesh.device)
+    parts = transport.all_gather_start(padded, "world").wait()
+    return [_decode(part, size) for part, size in zip(parts, sizes, strict=True)]
+
+
+def _decode(part: Tensor, size: int) -> str:
+    return bytes(part[:size].cpu().tolist()).decode()

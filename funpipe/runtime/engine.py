@@ -1,0 +1,213 @@
+"""The engine behind the steps: traces, compiles once for each batch shape, runs, and moves leaves in and out."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor
+
+from funpipe._errors import StateError
+from funpipe._typing import TensorType, Tree
+from funpipe.backends.transport import Transport
+from funpipe.functional.tree import check_same, named_leaves
+from funpipe.programs.layout import Layout
+from funpipe.programs.program import Programs
+from funpipe.runtime.inputs import BatchInputs, one_microbatch
+from funpipe.runtime.ladder import CompiledStep, LoweredStep, TracedStep
+from funpipe.runtime.leaves_of_state import initial_values
+from funpipe.runtime.metrics import Metrics, pack
+from funpipe.runtime.setup import Setup
+from funpipe.runtime.state import State
+from funpipe.runtime.transports import Distributed
+from funpipe.stages import Cutter
+from funpipe.schedules import Table
+from funpipe.tracing import trace
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """The types and structures of the trees that a step was first given.
+
+    Args:
+        params, buffers: types by name.
+        specs: the structures of both trees.
+        batch: the batch of the first call.
+        tree: both trees on the meta device, for tracing again.
+        device: where the state lives.
+    """
+
+    params: dict[str, TensorType]
+    buffers: dict[str, TensorType]
+    specs: tuple[Any, Any]
+    batch: BatchInputs
+    tree: tuple[Tree, Tree]
+    device: torch.device
+
+
+@dataclass(eq=False)
+class Engine:
+    """Everything that changes while steps are made and run.
+
+    Args:
+        setup: the step's arguments.
+        differentiate: False for evaluations.
+        cutter, table, layout: fixed by another engine, for evaluations.
+    """
+
+    setup: Setup
+    differentiate: bool = True
+    cutter: Cutter | None = None
+    table: Table | None = None
+    layout: Layout | None = None
+    model: Model | None = None
+    transport: Transport | None = None
+    lowered: LoweredStep | None = None
+    compiled: dict[Any, CompiledStep] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.setup.mesh is not None and self.transport is None:
+            self.transport = Distributed(self.setup.mesh)
+
+    def trace(self, params: Tree, batch: Tree, buffers: Tree) -> TracedStep:
+        """The first rung of the ladder."""
+        setup = self.setup
+        inputs = BatchInputs.of(batch, setup.num_microbatches, setup.batch_spec)
+        traced = trace(
+            setup.loss_fn,
+            params,
+            one_microbatch(batch, setup.num_microbatches, setup.batch_spec),
+            buffers=buffers,
+            differentiate=self.differentiate,
+            device=_device(setup, params).type,
+        )
+        return TracedStep(setup, traced, inputs.dims, self.transport, self.cutter, self.table, self.layout)
+
+    def prepare(self, params: Tree, batch: Tree, buffers: Tree) -> tuple[Model, LoweredStep]:
+        """Traces and lowers for the first time; what was compiled before is forgotten."""
+        named, spec = named_leaves(params, what="params")
+        held, held_spec = named_leaves({} if buffers is None else buffers, what="buffers")
+        lowered = self.trace(params, batch, buffers).lower()
+        inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec)
+        device = _device(self.setup, params)
+        self.model = Model(
+            _types(named), _types(held), (spec, held_spec), inputs, _shapes(params, buffers), device
+        )
+        self.lowered = lowered
+        self.compiled.clear()
+        return self.model, lowered
+
+    def init(self, params: Tree, batch: Tree, buffers: Tree) -> State:
+        """Prepares, and copies what this rank keeps."""
+        model, lowered = self.prepare(params, batch, buffers)
+        return self._state(model, lowered, params, buffers)
+
+    def state_for(self, params: Tree, batch: Tree, buffers: Tree) -> State:
+        """The state of trees like the first ones; prepares for the first."""
+        if self.model is None or self.lowered is None:
+            return self.init(params, batch, buffers)
+        require_known(self.model, params, buffers)
+        return self._state(self.model, self.lowered, params, buffers)
+
+    def _state(self, model: Model, lowered: LoweredStep, params: Tree, buffers: Tree) -> State:
+        named = named_leaves(params, what="params")[0]
+        held = named_leaves({} if buffers is None else buffers, what="buffers")[0]
+        program = lowered.programs[self.setup.rank]
+        values = initial_values(lowered.all, program, named, held, self.setup.optimizer, model.device)
+        return State(values, signature(lowered.all, self.setup))
+
+    def first(self) -> tuple[Model, LoweredStep]:
+        """What `init` found."""
+        if self.model is None or self.lowered is None:
+            raise StateError("this step has no state yet: call step.init(params, batch) first.")
+        return self.model, self.lowered
+
+    def step_for(self, batch: Tree) -> tuple[CompiledStep, BatchInputs]:
+        """The compiled step for a batch's shapes, compiled at its first use."""
+        model, lowered = self.first()
+        inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec)
+        model.batch.require_like(inputs)
+        if inputs.key not in self.compiled:
+            if inputs.key != model.batch.key:
+                params, buffers = model.tree
+                lowered = replace(self, model=model).trace(params, batch, buffers).lower()
+            self.compiled[inputs.key] = lowered.compile()
+        return self.compiled[inputs.key], inputs
+
+    def run(self, state: State, batch: Tree) -> tuple[dict[str, Tensor], Metrics]:
+        """Runs a step on a state's values; all values it leaves, and its results."""
+        compiled, inputs = self.step_for(batch)
+        values = {f"batch.{n}": t for n, t in inputs.leaves.items()} | state.values
+        consts = compiled.lowered.origin.traced.consts
+        values |= {f"const.{n}": t for n, t in consts.items()}
+        wanted = compiled.program.inputs
+        device = self.first()[0].device
+        found = compiled.executable([_placed(values[n], n, compiled, device) for n in wanted])
+        return found, self._metrics(compiled, found)
+
+    def _metrics(self, compiled: CompiledStep, found: dict[str, Tensor]) -> Metrics:
+        results = compiled.results
+        local = {n: found[n] for n in results.owners if n in found}
+        mesh = self.setup.mesh
+        if mesh is None or mesh.shape.pp * mesh.shape.dp == 1 or self.transport is None:
+            return Metrics(results, local)
+        gathering = self.transport.all_gather_start(pack(results, local, mesh.device), "world")
+        return Metrics(results, local, gathering, mesh.shape.pp)
+
+
+def advance(engine: Engine, state: State, batch: Tree) -> tuple[State, Metrics]:
+    """Consumes a state: runs a step and gives the state after it."""
+    _, lowered = engine.first()
+    state.require(signature(lowered.all, engine.setup))
+    engine.step_for(batch)  # what can be wrong with the batch is found before the state is touched
+    state.status = "running"
+    try:
+        found, metrics = engine.run(state, batch)
+    except BaseException:
+        state.status = "unfinished"
+        raise
+    values = {n: found.get(n, value) for n, value in state.values.items()}
+    state.status, state.values = "consumed", {}
+    return State(values, state.signature), metrics
+
+
+def signature(programs: Programs, setup: Setup) -> str:
+    """What a state must share with a step: where each leaf lives, the optimizer, the rank."""
+    buckets = [f"{b.name}: {s.leaf} at {s.offset} shape {s.shape}" for b in programs.layout.buckets for s in b.slots]
+    loose = [f"loose {name} on stages {stages}" for name, stages in programs.layout.loose.items()]
+    return "\n".join([f"optimizer {setup.optimizer}", f"mesh {setup.shape} rank {setup.rank}", *buckets, *loose])
+
+
+def require_known(model: Model, params: Tree, buffers: Tree) -> None:
+    """Raises unless trees have the structure, shapes and dtypes of the first ones."""
+    check_same(model.params, params, what="params")
+    check_same(model.buffers, {} if buffers is None else buffers, what="buffers")
+
+
+def _types(named: dict[str, Tensor]) -> dict[str, TensorType]:
+    return {n: TensorType.of(t) for n, t in named.items()}
+
+
+def _shapes(params: Tree, buffers: Tree) -> tuple[Tree, Tree]:
+    def shape(leaf: Tensor) -> Tensor:
+        return torch.empty_like(leaf, device="meta").requires_grad_(leaf.requires_grad)
+
+    return optree.tree_map(shape, params), None if buffers is None else optree.tree_map(shape, buffers)
+
+
+def _device(setup: Setup, params: Tree) -> torch.device:
+    """Where the state lives: the mesh's device, or that of the parameters."""
+    if setup.device is not None:
+        return setup.device
+    leaves = named_leaves(params, what="params")[0].values()
+    return next((leaf.device for leaf in leaves if leaf.device.type != "meta"), torch.device("cpu"))
+
+
+def _placed(value: Tensor, name: str, compiled: CompiledStep, device: torch.device) -> Tensor:
+    """An input of the step as its program types it: on its device, laid out in rows."""
+    if not name.startswith(("batch.", "const.")):
+        return value
+    want = compiled.lowered.all.types[name]
+    value = value.detach().to(device)
+    return value if value.stride() == want.stride else value.contiguous()
+

@@ -1,0 +1,128 @@
+"""Whole trees from what the ranks hold, and each rank's part of whole trees."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from funpipe._errors import StateError
+from funpipe._typing import TensorType
+from funpipe.functional.tree import check_same
+from funpipe.programs.program import Programs
+from funpipe.runtime.engine import Engine, signature
+from funpipe.runtime.leaves_of_state import Named, bucket_named, buffers, fill, leaves, slots
+from funpipe.runtime.state import State
+
+
+def gather_params(engine: Engine, values: Named) -> Named:
+    """All parameters by name, copies, on every rank."""
+    _, lowered = engine.first()
+    mine = leaves(lowered.all.layout, values)
+    homes = {n: _home_of_leaf(lowered.all, n) for n in engine.first()[0].params}
+    return _gathered(engine, mine, homes, engine.first()[0].params)
+
+
+def gather_gradients(engine: Engine, found: Named) -> Named:
+    """The gradients of all parameters by name, zeros where there is none, on every rank."""
+    model, lowered = engine.first()
+    flat = {n.replace("grad.", "bucket.", 1): t for n, t in found.items() if n.startswith("grad.")}
+    mine = leaves(lowered.all.layout, flat)
+    trained = {s.leaf for b in lowered.all.layout.buckets for s in b.slots}
+    homes = {n: _home_of_leaf(lowered.all, n) for n in model.params if n in trained}
+    known = _gathered(engine, mine, homes, model.params)
+    zeros = {n: torch.zeros(k.shape, dtype=k.dtype, device=model.device) for n, k in model.params.items() if n not in known}
+    return known | zeros
+
+
+def gather_buffers(engine: Engine, values: Named) -> Named:
+    """All buffers by name, copies of replica 0's, on every rank."""
+    model, lowered = engine.first()
+    homes = {n: _home_of_buffer(lowered.all, n) for n in model.buffers}
+    return _gathered(engine, buffers(values), homes, model.buffers, replicas=True)
+
+
+def _gathered(
+    engine: Engine, mine: Named, homes: dict[str, int], types: Mapping[str, TensorType], replicas: bool = False
+) -> Named:
+    mesh, transport, device = engine.setup.mesh, engine.transport, engine.first()[0].device
+    found: Named = {}
+    for name, home in homes.items():
+        here = mesh is None or mesh.pp_rank == home
+        kind = types[name]
+        found[name] = mine[name].clone() if here else torch.empty(kind.shape, dtype=kind.dtype, device=device)
+        if transport is not None and mesh is not None:
+            if replicas and mesh.shape.dp > 1:
+                transport.broadcast(found[name], 0, "dp")
+            if mesh.shape.pp > 1:
+                transport.broadcast(found[name], home, "pp")
+    return found
+
+
+def _home_of_leaf(programs: Programs, leaf: str) -> int:
+    """The pipeline rank that a leaf is read from: its owner's, or the first with a copy."""
+    home = programs.layout.home(leaf)
+    name = f"bucket.{home[0].name}" if home else f"leaf.{leaf}"
+    return next(p.rank for p in programs.programs if name in p.inputs)
+
+
+def _home_of_buffer(programs: Programs, buffer: str) -> int:
+    """The rank that updates a buffer, else the first that reads it, else the first."""
+    name = f"buffer.{buffer}"
+    writer = next((p.rank for p in programs.programs if name in p.outputs), None)
+    reader = next((p.rank for p in programs.programs if name in p.inputs), 0)
+    return reader if writer is None else writer
+
+
+def state_dict(engine: Engine, state: State) -> dict[str, object]:
+    """The leaves that this rank holds, by their original names."""
+    state.require_usable()
+    layout = engine.first()[1].all.layout
+    return {
+        "params": leaves(layout, state.values),
+        "optimizer": slots(layout, state.values),
+        "buffers": buffers(state.values),
+        "step": state.step,
+    }
+
+
+def loaded(engine: Engine, state: State, saved: Mapping[str, object]) -> State:
+    """A new state from saved leaves, in place of one that is given up; leaves of other ranks are left out."""
+    model, lowered = engine.first()
+    layout, template = lowered.all.layout, state.values
+    if state.status == "consumed":
+        state.require_usable()
+    state.require_layout(signature(lowered.all, engine.setup))
+    params = _part(saved, "params", leaves(layout, template))
+    held = _part(saved, "buffers", buffers(template))
+    parts = {path: _part(saved, f"optimizer.{path}", named) for path, named in slots(layout, template).items()}
+    values: Named = {}
+    for name in template:
+        kind, _, rest = name.partition(".")
+        if kind == "bucket":
+            values[name] = fill(bucket_named(layout, rest), params, model.device)
+        elif kind == "slot":
+            path, _, bucket = rest.rpartition(".")
+            values[name] = fill(bucket_named(layout, bucket), parts[path], model.device)
+        elif kind in ("leaf", "buffer"):
+            values[name] = (params if kind == "leaf" else held)[rest].detach().to(model.device, copy=True).contiguous()
+    values["step"] = torch.tensor(_step_of(saved), dtype=torch.int64)
+    return State(values, state.signature)
+
+
+def _step_of(saved: Mapping[str, object]) -> int:
+    step = saved.get("step")
+    if not isinstance(step, int | Tensor):
+        raise StateError(f"the saved state has step={step!r}: pass what step.state_dict returned.")
+    return int(step)
+
+
+def _part(saved: Mapping[str, object], path: str, template: Named) -> Named:
+    """The leaves that this rank needs of one part of a saved state, checked."""
+    part: object = saved
+    for key in path.split(".", 1):
+        part = part.get(key, {}) if isinstance(part, Mapping) else {}
+    if not isinstance(part, Mapping):
+        raise StateError(f"the saved state has {path}={type(part).__name__}: pass what step.state_dict returned.")
+    mine = {n: t for n, t in part.items() if n in template}
+    check_same({n: TensorType.of(t) for n, t in template.items()}, mine, what=f"the saved {path}")
+    return mine

@@ -1,0 +1,184 @@
+"""The ladder from a loss function to a step that runs: traced, lowered, compiled; each rung is a value and prints."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from funpipe.backends import Executable, Request, compile
+from funpipe.backends.installed import Endpoint, install, new_handle, uninstall
+from funpipe.backends.transport import Transport
+from funpipe.passes import optimize
+from funpipe.programs.layout import Layout
+from funpipe.programs.lower import lower
+from funpipe.programs.program import Program, Programs
+from funpipe.programs.verify import verify
+from funpipe.runtime.agreement import require_agreement
+from funpipe.runtime.metrics import Results
+from funpipe.runtime.setup import Setup
+from funpipe.schedules import Table
+from funpipe.stages import Cutter, Stage, partition
+from funpipe.stages import resolve as resolve_stages
+from funpipe.stages.costs import bytes_of, flops_of
+from funpipe.tracing.traced import Traced
+
+
+@dataclass(frozen=True, eq=False)
+class TracedStep:
+    """The joint graph of one microbatch, ready to be cut and scheduled.
+
+    Args:
+        setup: the step's arguments.
+        traced: the graph.
+        batch_dims: the dimension along which each batch leaf is split.
+        transport: to the other ranks, or None.
+        cutter: how to cut where the setup does not say; used for evaluations.
+        table: the schedule where the setup does not say; used for evaluations.
+        layout: where the parameters live already; used for evaluations.
+    """
+
+    setup: Setup
+    traced: Traced
+    batch_dims: dict[str, int | None]
+    transport: Transport | None = None
+    cutter: Cutter | None = None
+    table: Table | None = None
+    layout: Layout | None = None
+
+    def as_text(self) -> str:
+        """The graph with module paths and source lines."""
+        return self.traced.as_text()
+
+    def lower(self) -> "LoweredStep":
+        """Cuts the graph, makes the schedule's table and the programs of all ranks, and verifies them.
+
+        Returns:
+            The programs.
+
+        Raises:
+            StageError, ScheduleError, MeshError, ProgramError: the parts do not fit.
+        """
+        setup = self.setup
+        cutter = self.cutter or resolve_stages(setup.stages, self.traced, setup.num_stages())
+        stages = partition(self.traced, cutter(self.traced))
+        table = self.table or setup.table(len(stages))
+        programs = lower(
+            self.traced,
+            stages,
+            table,
+            mesh=setup.shape,
+            optimizer=setup.optimizer,
+            batch_dims=self.batch_dims,
+            mean_buffers=setup.buffers == "mean",
+            layout=self.layout,
+        )
+        return LoweredStep(self, stages, table, optimize(programs))
+
+
+@dataclass(frozen=True, eq=False)
+class LoweredStep:
+    """The verified programs of all ranks.
+
+    Args:
+        origin: the rung before.
+        stages: the partition.
+        schedule: the table.
+        all: the programs with what they refer to.
+    """
+
+    origin: TracedStep
+    stages: tuple[Stage, ...]
+    schedule: Table
+    all: Programs
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """Each pipeline rank's program."""
+        return self.all.programs
+
+    def as_text(self) -> str:
+        """The schedule's grid, then each rank's instructions."""
+        return f"{self.schedule.as_text()}\n\n{self.all.as_text()}"
+
+    def memory_analysis(self) -> tuple[int, ...]:
+        """The peak of the bytes that values take, for each pipeline rank, as the verifier computes it."""
+        return tuple(verify(self.all).peak_memory)
+
+    def cost_analysis(self) -> list[dict[str, float]]:
+        """For each stage: floating-point operations and bytes moved, of its forward and backward, one microbatch."""
+        return [
+            {f"{r.kind}.{what}": float(sum(count(n) for n in _operations(r))) for r in s.regions for what, count in _COUNTS}
+            for s in self.stages
+        ]
+
+    def compile(self) -> "CompiledStep":
+        """Compiles this rank's program ahead of time; nothing is communicated but a check that all planned the same.
+
+        Returns:
+            The compiled step.
+
+        Raises:
+            MeshError: the ranks planned different steps.
+            CompileError: the generated code communicates in another order than the program.
+        """
+        setup, transport = self.origin.setup, self.origin.transport
+        if transport is not None and setup.mesh is not None:
+            require_agreement(self.all, transport, setup.mesh)
+        handle = new_handle()
+        if transport is not None:
+            install(handle, Endpoint(transport, self.all.messages))
+        request = Request(setup.rank, handle, setup.numerics == "fast")
+        example = self._example()
+        try:
+            executable = compile(setup.backend, self.all, request, setup.optimizer, example)
+        except BaseException:
+            uninstall(handle)
+            raise
+        return CompiledStep(self, executable)
+
+    def _example(self) -> list[Tensor]:
+        """Inputs of the right types, without values."""
+        kinds = [self.all.types[n] for n in self.programs[self.origin.setup.rank].inputs]
+        device = self.origin.setup.device
+        return [torch.empty_strided(k.shape, k.stride, dtype=k.dtype, device=_on(k.device, device)) for k in kinds]
+
+
+_COUNTS = (("flops", flops_of), ("bytes", bytes_of))
+
+
+def _operations(region: object) -> list[torch.fx.Node]:
+    return [n for n in region.module.graph.nodes if n.op == "call_function"]  # type: ignore[attr-defined]
+
+
+def _on(kind: str, device: torch.device | None) -> torch.device:
+    return device if device is not None and device.type == kind else torch.device(kind)
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledStep:
+    """A rank's step, ready to run.
+
+    Args:
+        lowered: the rung before.
+        executable: what the backend made of it.
+    """
+
+    lowered: LoweredStep
+    executable: Executable
+
+    @cached_property
+    def results(self) -> Results:
+        """What the step returns, and which rank makes it."""
+        return Results.of(self.lowered.all)
+
+    @property
+    def program(self) -> Program:
+        """This rank's program."""
+        return self.lowered.programs[self.lowered.origin.setup.rank]
+
+    def as_text(self) -> str:
+        """What runs on this rank."""
+        return self.executable.as_text()
+
+

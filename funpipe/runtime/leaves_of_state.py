@@ -1,0 +1,105 @@
+"""Between a rank's state values (flat buckets) and leaves by name."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from funpipe._errors import StateError
+from funpipe.optim import Optimizer
+from funpipe.programs.layout import Bucket, Layout
+from funpipe.programs.program import Program, Programs
+
+Named = dict[str, Tensor]
+
+
+def state_names(program: Program) -> list[str]:
+    """The names of a program's inputs that belong to the state."""
+    return [n for n in program.inputs if n.split(".")[0] in ("bucket", "slot", "leaf", "step", "buffer")]
+
+
+def bucket_named(layout: Layout, name: str) -> Bucket:
+    """A bucket by name."""
+    return next(b for b in layout.buckets if b.name == name)
+
+
+def fill(bucket: Bucket, leaves: Mapping[str, Tensor], device: torch.device) -> Tensor:
+    """A new flat buffer that holds copies of a bucket's leaves, zeros between them."""
+    flat = torch.zeros(bucket.size, dtype=bucket.dtype, device=device)
+    for slot in bucket.slots:
+        slot.view(flat).copy_(leaves[slot.leaf].detach())
+    return flat
+
+
+def initial_values(
+    programs: Programs,
+    program: Program,
+    params: Named,
+    buffers: Named,
+    optimizer: Optimizer | None,
+    device: torch.device,
+) -> Named:
+    """A rank's state before the first step: copies of its leaves, and the optimizer's slots."""
+    _require_values(params, "params")
+    _require_values(buffers, "buffers")
+    values: Named = {}
+    for name in state_names(program):
+        kind, _, rest = name.partition(".")
+        if kind == "bucket":
+            values[name] = fill(bucket_named(programs.layout, rest), params, device)
+            values |= initial_slots(optimizer, rest, values[name])
+        elif kind == "leaf":
+            values[name] = params[rest].detach().to(device, copy=True).contiguous()
+        elif kind == "buffer":
+            values[name] = buffers[rest].detach().to(device, copy=True).contiguous()
+    values["step"] = torch.zeros((), dtype=torch.int64)
+    if program.rank == 0:
+        values |= {f"buffer.{n}": b.detach().to(device, copy=True) for n, b in buffers.items() if _is_unread(programs, n)}
+    return values
+
+
+def _is_unread(programs: Programs, buffer: str) -> bool:
+    """Whether no rank reads a buffer: the first one keeps it then."""
+    return not any(f"buffer.{buffer}" in p.inputs for p in programs.programs)
+
+
+def initial_slots(optimizer: Optimizer | None, bucket: str, flat: Tensor) -> Named:
+    """The optimizer's slots of a bucket, by the names that programs use."""
+    from funpipe.functional.tree import named_leaves
+
+    state = optimizer.init({bucket: flat}) if optimizer else {}
+    return {f"slot.{name}": slot for name, slot in named_leaves(state)[0].items()}
+
+
+def _require_values(leaves: Named, what: str) -> None:
+    for name, leaf in leaves.items():
+        if leaf.device.type == "meta":
+            raise StateError(
+                f"{what}: leaf {name!r} is on the meta device and has no values: give it values first "
+                "(module.to_empty(device=...) and an initialization), or use step.trace for shapes alone."
+            )
+
+
+def leaves(layout: Layout, values: Named) -> Named:
+    """A rank's parameters by leaf name: views of its buckets, and its loose leaves."""
+    return dict(_views(layout, values, "bucket.")) | {
+        n.removeprefix("leaf."): v for n, v in values.items() if n.startswith("leaf.")
+    }
+
+
+def buffers(values: Named) -> Named:
+    """A rank's buffers by name."""
+    return {n.removeprefix("buffer."): v for n, v in values.items() if n.startswith("buffer.")}
+
+
+def slots(layout: Layout, values: Named) -> dict[str, Named]:
+    """A rank's optimizer slots: for each slot's path its leaves by name, as views."""
+    paths = dict.fromkeys(n.removeprefix("slot.").rpartition(".")[0] for n in values if n.startswith("slot."))
+    return {path: dict(_views(layout, values, f"slot.{path}.")) for path in paths}
+
+
+def _views(layout: Layout, values: Named, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    for bucket in layout.buckets:
+        flat = values.get(f"{prefix}{bucket.name}")
+        if flat is not None:
+            yield from ((slot.leaf, slot.view(flat)) for slot in bucket.slots)

@@ -1,0 +1,127 @@
+"""What a step was asked to be: the arguments of `train_step`, and what follows from them without a batch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+
+from funpipe._errors import FunpipeTypeError, MeshError, ScheduleError
+from funpipe._typing import MeshShape, Tree
+from funpipe.backends.registry import check_backend
+from funpipe.functional.batch_spec import check_count
+from funpipe.optim import Optimizer
+from funpipe.runtime.mesh import Mesh
+from funpipe.schedules import Schedule, Table, merge, resolve
+from funpipe.stages import Cutter
+
+Numerics = Literal["exact", "fast"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The arguments of a step.
+
+    Args:
+        loss_fn: the loss function.
+        optimizer: the update, or None.
+        mesh: the processes, or None: this process plays every rank.
+        stages: how the model is cut; None: at its marks, or evenly.
+        schedule: a name, a schedule or a table.
+        num_microbatches: of each replica.
+        batch_spec: the batch dimension of each leaf of the batch.
+        backend: `"interpret"`, `"regions"` or `"step"`.
+        numerics: `"exact"` or `"fast"`.
+        buffers: `"first"` returns replica 0's, `"mean"` averages floating-point ones over the replicas.
+    """
+
+    loss_fn: Callable[..., Any]
+    optimizer: Optimizer | None
+    mesh: Mesh | None
+    stages: Cutter | int | None
+    schedule: str | Schedule | Table
+    num_microbatches: int
+    batch_spec: Tree
+    backend: str
+    numerics: Numerics = "exact"
+    buffers: Literal["first", "mean"] = "first"
+
+    def __post_init__(self) -> None:
+        check_count(self.num_microbatches)
+        check_backend(self.backend)
+        _check_words(self)
+        if self.optimizer is not None and not isinstance(self.optimizer, Optimizer):
+            raise FunpipeTypeError(
+                f"the optimizer is of type {type(self.optimizer).__name__}; pass one of funpipe.optim, such as "
+                "fp.optim.adamw(3e-4), or fp.optim.from_pair(init, update)."
+            )
+        if self.mesh is None and dist.is_initialized() and dist.get_world_size() > 1:
+            raise MeshError(
+                f"mesh is None, but there are {dist.get_world_size()} processes, and each would train the whole model "
+                "by itself: pass mesh=fp.mesh(pp=..., dp=...)."
+            )
+
+    @property
+    def shape(self) -> MeshShape:
+        """Ranks and replicas; one of each where this process plays every rank."""
+        return self.mesh.shape if self.mesh else MeshShape(1)
+
+    @property
+    def rank(self) -> int:
+        """This process's pipeline rank."""
+        return self.mesh.pp_rank if self.mesh else 0
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the state lives; None: where the parameters are."""
+        return self.mesh.device if self.mesh else None
+
+    def num_stages(self) -> int | None:
+        """How many stages the schedule wants on this mesh; None if nothing says so."""
+        if isinstance(self.schedule, Table):
+            return self.schedule.num_stages
+        return resolve(self.schedule).num_stages(self.mesh.shape.pp) if self.mesh else None
+
+    def table(self, num_stages: int) -> Table:
+        """The schedule's table for this mesh; with one process the ranks' rows merged into one.
+
+        Args:
+            num_stages: into how many stages the model is cut.
+
+        Raises:
+            ScheduleError, MeshError: the schedule is for another number of stages, ranks or microbatches.
+        """
+        schedule = resolve(self.schedule)
+        ranks = self.mesh.shape.pp if self.mesh else _ranks_for(schedule, num_stages)
+        wanted = schedule.num_stages(ranks)
+        if wanted != num_stages:
+            raise MeshError(
+                f"the model is cut into {num_stages} stages, but the schedule {self.schedule!r} needs {wanted} on "
+                f"{ranks} ranks: use stages={wanted}, a mesh with pp={num_stages}, or another schedule."
+            )
+        table = schedule.table(ranks, self.num_microbatches)
+        return table if self.mesh else merge(table)
+
+
+def _ranks_for(schedule: Schedule, num_stages: int) -> int:
+    """The number of ranks on which a schedule has a number of stages."""
+    for ranks in range(1, num_stages + 1):
+        try:
+            if schedule.num_stages(ranks) == num_stages:
+                return ranks
+        except ScheduleError:  # the schedule does not exist for this number of ranks: another may fit
+            continue
+    raise ScheduleError(
+        f"the schedule {schedule!r} has {num_stages} stages on no number of ranks: cut the model into as many stages "
+        "as the schedule has, or choose another schedule."
+    )
+
+
+def _check_words(setup: Setup) -> None:
+    for name, value, allowed in (
+        ("numerics", setup.numerics, ("exact", "fast")),
+        ("buffers", setup.buffers, ("first", "mean")),
+    ):
+        if value not in allowed:
+            raise FunpipeTypeError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}.")
