@@ -28,10 +28,17 @@ def early_receives(programs: Programs) -> Programs:
         The programs; on each edge messages are received in the order in which they are sent.
 
     Example:
-        >>> from funpipe.programs import parse
-        >>> from funpipe.programs.program import Programs
-        >>> early_receives.__name__
-        'early_receives'
+        >>> import torch
+        >>> from funpipe.programs import lower
+        >>> from funpipe.schedules import GPipe
+        >>> from funpipe.stages import partition
+        >>> from funpipe.tracing import trace
+        >>> weights = {"a": torch.ones(3, 9), "b": torch.ones(9, 2)}
+        >>> traced = trace(lambda p, x: (x @ p["a"] @ p["b"]).sum(), weights, torch.ones(1, 3))
+        >>> programs = early_receives(lower(traced, partition(traced, (1,)), GPipe().table(2, 3)))
+        >>> lines = programs.programs[1].as_text().splitlines()
+        >>> [line.split(" = ")[-1].split(" (")[0] for line in lines if "recv" in line or "run" in line][:7]
+        ['post_recv 0', 'wait_recv 0 mm@0', 'post_recv 1', 'run F1 0', 'wait_recv 1 mm@1', 'post_recv 2', 'run F1 1']
     """
     sent = _send_order(programs)
     return programs.map(lambda all_ranks, program: _moved(program, sent))

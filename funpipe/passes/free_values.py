@@ -20,15 +20,15 @@ def free_values(programs: Programs) -> Programs:
         The programs; behind an instruction at most one `Free`, of all values that it uses last.
 
     Example:
+        >>> import torch
         >>> from funpipe.programs import lower
         >>> from funpipe.schedules import GPipe
         >>> from funpipe.stages import partition
         >>> from funpipe.tracing import trace
-        >>> x = torch.ones(4, 3)
-        >>> traced = trace(lambda p, x: (x @ p["w"]).sum(), {"w": torch.ones(3, 2)}, x)
-        >>> programs = lower(traced, partition(traced, ()), GPipe().table(1, 1))
-        >>> [i for i in free_values(programs).programs[0].instructions if isinstance(i, Free)][0]
-        Free(values=('permute@0',))
+        >>> traced = trace(lambda p, b: (b["x"] @ p["w"]).sum(), {"w": torch.ones(3, 2)}, {"x": torch.ones(4, 3)})
+        >>> programs = free_values(lower(traced, partition(traced, ()), GPipe().table(1, 1)))
+        >>> [line for line in programs.programs[0].as_text().splitlines() if line.startswith("free")][0]
+        'free (batch.x@0)'
     """
     return programs.map(lambda all_ranks, program: _freed(program))
 

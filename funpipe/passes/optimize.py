@@ -38,8 +38,8 @@ def optimize(programs: Programs, passes: tuple[Pass, ...] = default_passes) -> P
         >>> from funpipe.tracing import trace
         >>> traced = trace(lambda p, x: (x @ p["w"]).sum(), {"w": torch.ones(3, 2)}, torch.ones(4, 3))
         >>> programs = optimize(lower(traced, partition(traced, ()), GPipe().table(1, 2)))
-        >>> programs.programs[0].as_text().splitlines()[4]
-        'free (batch.@0)'
+        >>> programs.programs[0].as_text().splitlines()[-1].startswith("free")
+        True
     """
     for each in passes:
         programs = each(programs)

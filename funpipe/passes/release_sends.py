@@ -29,6 +29,19 @@ def release_sends(programs: Programs) -> Programs:
 
     Returns:
         The programs; a `WaitSend` that no later message vouches for stays where it is.
+
+    Example:
+        >>> import torch
+        >>> from funpipe.programs import lower
+        >>> from funpipe.schedules import GPipe
+        >>> from funpipe.stages import partition
+        >>> from funpipe.tracing import trace
+        >>> weights = {"a": torch.ones(3, 9), "b": torch.ones(9, 2)}
+        >>> traced = trace(lambda p, x: (x @ p["a"] @ p["b"]).sum(), weights, torch.ones(1, 3))
+        >>> programs = release_sends(lower(traced, partition(traced, (1,)), GPipe().table(2, 1)))
+        >>> instructions = programs.programs[0].instructions
+        >>> [type(i).__name__ for i in instructions if isinstance(i, (Send, WaitRecv, WaitSend))]
+        ['Send', 'WaitRecv', 'WaitSend']
     """
     at: Positions = {
         (type(i), i.message): position

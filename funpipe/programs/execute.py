@@ -83,7 +83,7 @@ def execute(instruction: Instruction, env: Environment) -> None:
 def slice_of(batch: Tensor, index: int, dim: int | None, count: int) -> Tensor:
     """Rows of one microbatch of a batch leaf, laid out in rows; the whole leaf if it is replicated."""
     if dim is None:
-        return batch
+        return batch.contiguous()
     size = batch.shape[dim] // count
     return batch.narrow(dim, index * size, size).contiguous()
 

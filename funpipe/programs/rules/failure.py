@@ -22,7 +22,7 @@ def failure(program: Program, at: int, what: str, note: str, remedy: str) -> Pro
         remedy: what to do.
     """
     shown = range(max(0, at - LINES_SHOWN), min(len(program.instructions), at + LINES_SHOWN) + 1)
-    lines = [_line(program, i, f"  <-- {note}" if i == at else "") for i in shown]
+    lines = [_line(program, i, f"  <-- {note}") if i == at else _line(program, i) for i in shown]
     return ProgramError("\n".join([f"rank {program.rank}, instruction {at}: {what}", *lines, remedy]))
 
 
@@ -31,7 +31,7 @@ def shortened(text: str) -> str:
     return text if len(text) <= WIDTH else f"{text[:WIDTH]} ..."
 
 
-def _line(program: Program, at: int, note: str) -> str:
+def _line(program: Program, at: int, note: str = "") -> str:
     end = at == len(program.instructions)
     text = "(end)" if end else shortened(instruction_text(program.instructions[at]))
     return f"{'>' if note else ' '} {at:5} | {text}{note}"

@@ -35,12 +35,10 @@ History = list[tuple[int, str]]
 
 def histories(programs: Programs) -> None:
     """Raises unless each value has the history that its kind asks for."""
+    updates = [i for p in programs.programs for i in p.instructions if isinstance(i, Update)]
     for program in programs.programs:
         found = _found(programs, program)
-        wanted = _wanted(programs, program)
-        for name in (n for n in found if n not in wanted):
-            if any(word.startswith(("all_reduce", "scale")) for _, word in found[name]):
-                wanted[name] = ["run*", "all_reduce dp", f"scale {programs.mesh.dp}"]
+        wanted = _averaged(programs, found) | _wanted(programs, program, updates)
         for name, steps in wanted.items():
             _compare(program, name, steps, found.get(name, []))
 
@@ -80,33 +78,40 @@ def _events(i: Instruction, holder: Holders) -> Iterator[tuple[str, str]]:
             yield i.out, "constant"
 
 
-def _wanted(programs: Programs, program: Program) -> dict[str, list[str]]:
+def _averaged(programs: Programs, found: dict[str, History]) -> dict[str, list[str]]:
+    """What else is reduced or scaled can only be a buffer that is averaged."""
+    steps = ["run*", "all_reduce dp", f"scale {programs.mesh.dp}"]
+    return {n: steps for n, h in found.items() if any(word.startswith(("all_reduce", "scale")) for _, word in h)}
+
+
+def _wanted(programs: Programs, program: Program, updates: list[Update]) -> dict[str, list[str]]:
     """The history that each value must have; a step with a star any number of times."""
     if all(region.kind == "F" for region in programs.regions.values()):
         return {}
-    updates = [i for p in programs.programs for i in p.instructions if isinstance(i, Update)]
-    norm = any(update.needs_norm for update in updates)
+    mesh, norm = programs.mesh, any(update.needs_norm for update in updates)
     wanted: dict[str, list[str]] = {}
     for bucket in (b for b in programs.layout.buckets if b.stage in program.stages):
         wanted[f"grad.{bucket.name}"] = _gradient(programs, norm, f"grad.{bucket.name}" in program.outputs)
-        wanted[f"bucket.{bucket.name}"] = ["run*", "update", "send*"] if updates else ["run*"]
+        wanted[f"bucket.{bucket.name}"] = ["run*", *["update", "send*"] * bool(updates)]
     if updates:
-        trained = {slot.leaf for b in programs.layout.buckets for slot in b.slots}
-        copies = [n for n in program.inputs if n.startswith("leaf.") and n.removeprefix("leaf.") in trained]
-        wanted |= {name: ["run*", "store"] for name in copies}
+        wanted |= {name: ["run*", "store"] for name in _copies(programs, program)}
     if _is_weighted(programs):
-        many = programs.mesh.pp * programs.mesh.dp > 1
-        wanted["weight"] = ["reduce|constant", *(["all_reduce world"] if many else []), "divide*"]
+        wanted["weight"] = ["reduce|constant", *["all_reduce world"] * (mesh.pp * mesh.dp > 1), "divide*"]
     if norm:
-        wanted["squares"] = ["squares", *(["all_reduce pp"] if programs.mesh.pp > 1 else []), "update*"]
+        wanted["squares"] = ["squares", *["all_reduce pp"] * (mesh.pp > 1), "update*"]
     return wanted
 
 
 def _gradient(programs: Programs, norm: bool, is_result: bool) -> list[str]:
     divisor = "weight" if _is_weighted(programs) else programs.num_microbatches * programs.mesh.dp
-    reduced = ["all_reduce dp"] if programs.mesh.dp > 1 else []
-    end = ["squares"] * norm + ["update"] * (not is_result)
-    return ["flatten", *reduced, f"scale {divisor}", *end]
+    reduced = ["all_reduce dp"] * (programs.mesh.dp > 1)
+    return ["flatten", *reduced, f"scale {divisor}", *["squares"] * norm, *["update"] * (not is_result)]
+
+
+def _copies(programs: Programs, program: Program) -> list[str]:
+    """The copies of trained leaves that a rank holds outside its buckets."""
+    trained = {f"leaf.{slot.leaf}" for b in programs.layout.buckets for slot in b.slots}
+    return [name for name in program.inputs if name in trained]
 
 
 def _is_weighted(programs: Programs) -> bool:

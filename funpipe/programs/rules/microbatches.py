@@ -17,7 +17,7 @@ class _Counts:
     def __init__(self, programs: Programs, program: Program) -> None:
         self.programs, self.program = programs, program
         self.made: dict[str, int] = {}
-        self.held: dict[str, list[str]] = {}
+        self.held: dict[str, dict[str, None]] = {}
         self.arrived: set[str] = set()
         self.read: dict[str, int] = {}
 
@@ -39,17 +39,18 @@ class _Counts:
                     self._reduce(at, instruction)
 
     def _add(self, at: int, accumulator: str, value: str) -> None:
-        held = self.held.setdefault(accumulator, [])
+        held = self.held.setdefault(accumulator, {})
+        last = next(reversed(held), value)
         if accumulator in self.read or accumulator in self.arrived:
             what = f"{accumulator!r} is already complete: it was read or received before."
             raise failure(self.program, at, what, f"adds {value}", "Accumulate before it is read or sent.")
-        if value in held or (held and _base(held[0]) != _base(value)):
-            what = f"{accumulator!r} already holds {held[-1]!r}, and {value!r} does not follow it."
+        if value in held or _base(last) != _base(value):
+            what = f"{accumulator!r} already holds {last!r}, and {value!r} does not follow it."
             raise failure(self.program, at, what, f"adds {value}", "Add the value of each microbatch once.")
-        if held and self.made.get(value, at) < self.made.get(held[-1], at):
-            what = f"{value!r} was computed before {held[-1]!r} and is added to {accumulator!r} after it."
+        if self.made.get(value, at) < self.made.get(last, at):
+            what = f"{value!r} was computed before {last!r} and is added to {accumulator!r} after it."
             raise failure(self.program, at, what, "out of order", "Accumulate in the order of the runs.")
-        held.append(value)
+        held[value] = None
 
     def _whole(self, at: int, accumulator: str) -> None:
         self.read[accumulator] = at

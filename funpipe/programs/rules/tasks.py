@@ -3,11 +3,11 @@
 from funpipe.programs.instructions import Run
 from funpipe.programs.program import Program, Programs
 from funpipe.programs.rules.failure import failure
-from funpipe.stages.stage import Region
 
 
 def tasks(programs: Programs) -> None:
     """Raises unless every region runs exactly once for every microbatch, and reads and makes what is its own."""
+    homes = _homes(programs)
     done: dict[tuple[str, int], int] = {}
     for program in programs.programs:
         for at, run in enumerate(program.instructions):
@@ -16,7 +16,23 @@ def tasks(programs: Programs) -> None:
                 _once(program, at, run, done)
                 _reads(programs, program, at, run)
                 _writes(programs, program, at, run)
-    _complete(programs, done)
+    _complete(programs, homes, done)
+
+
+def _homes(programs: Programs) -> dict[int, Program]:
+    """The program that holds each stage."""
+    homes: dict[int, Program] = {}
+    for program in programs.programs:
+        for stage in program.stages:
+            if stage in homes:
+                what = f"stage {stage} is on rank {homes[stage].rank} too."
+                raise failure(program, 0, what, f"holds stage {stage}", "Place each stage on one rank.")
+            homes[stage] = program
+    for stage in sorted({region.stage for region in programs.regions.values()} - homes.keys()):
+        raise failure(
+            programs.programs[0], 0, f"no rank holds stage {stage}.", "not here", "Place each stage on one rank."
+        )
+    return homes
 
 
 def _known(programs: Programs, program: Program, at: int, run: Run) -> None:
@@ -71,14 +87,10 @@ def _writes(programs: Programs, program: Program, at: int, run: Run) -> None:
         raise failure(program, at, what, "wrong outputs", f"Write {', '.join(made)}.")
 
 
-def _complete(programs: Programs, done: dict[tuple[str, int], int]) -> None:
+def _complete(programs: Programs, homes: dict[int, Program], done: dict[tuple[str, int], int]) -> None:
     for region in programs.regions.values():
         for microbatch in range(programs.num_microbatches):
             if (region.name, microbatch) not in done:
-                program = _home(programs, region)
+                program = homes[region.stage]
                 what = f"{region.name} never runs for microbatch {microbatch}."
                 raise failure(program, len(program.instructions), what, "missing", f"Add it to rank {program.rank}.")
-
-
-def _home(programs: Programs, region: Region) -> Program:
-    return next((p for p in programs.programs if region.stage in p.stages), programs.programs[0])
