@@ -2,8 +2,9 @@
 
 The forward is cut by position. The backward mirrors it, and is placed by what each node reads: a node runs on the
 highest stage, not above its incoming gradients, that already has all the forward values it reads; a leaf's gradient
-runs on a stage that uses the leaf. Then nodes whose result is smaller than what they read sink to the stage of their
-readers where that saves a transfer. The arithmetic is that of the graph wherever it is cut.
+is added up on a stage that uses the leaf. Then a node sinks to the stage of its readers where that moves no more bytes,
+and a product in any case, for the cut has reckoned with its work there. The arithmetic is that of the graph wherever it
+is cut.
 """
 
 from bisect import bisect_right
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 from torch import fx
 
-from funpipe.stages.costs import types_of
+from funpipe.stages.costs import is_product, types_of
 from funpipe.stages.sources import Sources, owner_of
 from funpipe.tracing.traced import Traced
 
@@ -24,6 +25,10 @@ class Assignment:
     stage: dict[fx.Node, int] = field(default_factory=dict)
     uses: dict[fx.Node, set[int]] = field(default_factory=dict)
     places: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def uses_of(self, leaf: fx.Node | None) -> set[int]:
+        """The stages whose forward reads a leaf; the first stage for a leaf that no forward reads."""
+        return self.uses.get(leaf, {0}) if leaf is not None else {0}
 
     def available(self, value: fx.Node, stage: int) -> bool:
         """Whether a stage's forward makes or reads a value."""
@@ -77,7 +82,7 @@ def _places(made: Assignment, traced: Traced, sources: Sources) -> None:
     """The stage of each place: the highest stage that uses the leaf, not above the place's own gradients."""
     leaves = traced.leaves
     for name, terms in traced.gradients.items():
-        uses = sorted(made.uses.get(leaves[("param", name)], {0}))
+        uses = sorted(made.uses_of(leaves.get(("param", name))))
         made.places[name] = tuple(_place(uses, _lowest(made, sources.anchors([t]))) for t in terms)
 
 
@@ -118,7 +123,7 @@ def _sink_one(
     if low >= made.stage[node] or not all(made.available(r, low) for r in reads if r not in backward):
         return
     new = [r for r in reads if r in backward and low not in readers.get(r, ()) and made.stage[r] > low]
-    if _nbytes([node]) >= _nbytes(new):
+    if is_product(node) or _nbytes([node]) >= _nbytes(new):
         made.stage[node] = low
         for item in node.users:
             if item in made.stage and owner_of(item) is node:

@@ -3,11 +3,18 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, fx
 from torch.utils.flop_counter import flop_registry
 
 from funpipe._typing import TensorType
 from funpipe.tracing.operators import is_view
+
+
+aten = torch.ops.aten
+
+SAME_COUNT = {aten._scaled_dot_product_flash_attention_for_cpu: aten._scaled_dot_product_flash_attention}
+"""Operators that torch does not count, with one of the same arithmetic that it does."""
 
 
 class Costs(Protocol):
@@ -49,11 +56,21 @@ class Roofline:
 
 def flops_of(node: fx.Node) -> int:
     """The floating-point operations of one node: counted for products, one an element for the rest."""
-    count = flop_registry.get(getattr(node.target, "overloadpacket", None))
+    count = _count_of(node)
     if count is None:
         return sum(t.numel for t in types_of(node))
     args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), lambda n: n.meta["val"])
     return int(count(*args, **kwargs, out_val=node.meta["val"]))
+
+
+def is_product(node: fx.Node) -> bool:
+    """Whether a node multiplies matrices, or does as much work: those whose operations torch counts."""
+    return _count_of(node) is not None
+
+
+def _count_of(node: fx.Node) -> Any:
+    packet = getattr(node.target, "overloadpacket", None)
+    return flop_registry.get(SAME_COUNT.get(packet, packet))
 
 
 def bytes_of(node: fx.Node) -> int:

@@ -43,7 +43,7 @@ def _check_cuts(traced: Traced, cuts: tuple[int, ...]) -> None:
     last = len(traced.forward)
     bounds = (0, *cuts, last)
     for i, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
-        if low >= high:
+        if cuts and low >= high:
             raise StageError(
                 f"stage {i} is empty: the cuts {cuts} put its first operation at {low} and its end at {high}, of "
                 f"{last} operations. Move the cut so that at least one operation lies between two stage ends."
@@ -131,12 +131,12 @@ class _Partition:
         """The stage where a trained leaf's optimizer state lives: the first that uses it."""
         if name not in self.traced.gradients:
             return None
-        return min(self.assigned.uses.get(self.traced.leaves[("param", name)], {0}))
+        return min(self.assigned.uses_of(self.traced.leaves.get(("param", name))))
 
     def _check_stages(self, cuts: tuple[int, ...]) -> None:
         full = {self.assigned.stage[n] for n in self.traced.forward if n in self.assigned.stage}
         for index in range(self.assigned.num_stages):
-            if index not in full:
+            if cuts and index not in full:
                 raise StageError(
                     f"stage {index} is empty: between its cuts {cuts} there are only views and constants. Move the "
                     "cut to another module."

@@ -7,11 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from funpipe._errors import TraceError
 from funpipe._typing import Tree
 from funpipe.functional.loss import LossOut
 from funpipe.functional.signature import call_loss
 from funpipe.functional.tree import named_leaves, unflatten_named
 from funpipe.tracing.where import noting_where
+
+
+_NOTHING_TO_TRAIN = (
+    "there is nothing to differentiate: params have no floating-point leaf that is trained. Pass at least one, or trace "
+    "with differentiate=False."
+)
+_NO_GRADIENTS = (
+    "the loss does not depend on any parameter that is trained, so there are no gradients. Compute it from params, "
+    "without detach() or torch.no_grad(), or trace with differentiate=False."
+)
 
 
 @torch.library.custom_op("funpipe::forward_end", mutates_args=())
@@ -35,7 +46,7 @@ class Joint:
         names: the leaf names of the same three.
         trainable: the parameters to differentiate; empty for evaluation.
         takes_buffers: whether there are buffers to pass on.
-        trains: whether buffers that the function takes must come back.
+        trains: whether there must be gradients, and buffers that the function takes must come back.
     """
 
     loss_fn: Callable[..., Any]
@@ -85,11 +96,15 @@ class Joint:
         return [value.detach() for value in results.values()]
 
     def _gradients(self, loss: Tensor, leaves: dict[str, Tensor]) -> list[Tensor]:
-        if not self.trainable or not loss.requires_grad:
+        if not self.trains:
             return []
+        if not self.trainable:
+            raise TraceError(_NOTHING_TO_TRAIN)
         wanted = [leaves[name] for name in self.trainable]
-        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
-        used = [(n, g) for n, g in zip(self.trainable, gradients, strict=True) if g is not None]
+        gradients = torch.autograd.grad(loss, wanted, allow_unused=True) if loss.requires_grad else ()
+        used = [(n, g) for n, g in zip(self.trainable, gradients, strict=False) if g is not None]
+        if not used:
+            raise TraceError(_NO_GRADIENTS)
         self.differentiated = [n for n, _ in used]
         return [g for _, g in used]
 

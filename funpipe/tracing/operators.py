@@ -11,11 +11,16 @@ aten = torch.ops.aten
 IDENTITIES = frozenset({aten.detach.default, aten.alias.default, aten.lift_fresh.default, aten.lift.default})
 """Operators that return their first argument, in a graph without mutation or autograd."""
 
+HIDDEN_VIEWS = frozenset({aten._unsafe_view.default, aten.unsafe_split.Tensor, aten.unsafe_split_with_sizes.default})
+"""Operators that return a view although their schema does not say so."""
+
 
 def is_view(node: fx.Node) -> bool:
     """Whether a node's value shares the memory of its first argument (a view, or a part of a view's results)."""
     if node.target is operator.getitem:
         return isinstance(node.args[0], fx.Node) and is_view(node.args[0])
+    if node.target in HIDDEN_VIEWS:
+        return True
     schema = schema_of(node)
     return schema is not None and any(r.alias_info and not r.alias_info.is_write for r in schema.returns)
 

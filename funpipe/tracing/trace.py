@@ -15,6 +15,7 @@ from funpipe.tracing.fake import contiguous, fake_like
 from funpipe.tracing.functional_graph import DECOMPOSITIONS, without_mutation
 from funpipe.tracing.joint import Joint, flat_tree
 from funpipe.tracing.places import terms
+from funpipe.tracing.purity import check_pure
 from funpipe.tracing.traced import Traced
 from funpipe.tracing.where import user_line_of
 
@@ -46,8 +47,9 @@ def trace(
         The graph with its leaves, outputs and gradients.
 
     Raises:
-        TraceError: the function branches on a tensor's value, draws random numbers, closes over a tensor that
-            requires a gradient, or raises; the text names the user's line.
+        TraceError: the function branches on a tensor's value, draws random numbers, writes to a leaf in place, closes
+            over a tensor that requires a gradient, or raises; the text names the user's line. Or its loss does not
+            depend on the parameters.
         LossError: what it returns is no loss.
 
     Example:
@@ -62,8 +64,8 @@ def trace(
     trainable = _trainable(trees[0][1], trees[0][2]) if differentiate else []
     specs, names = (trees[0][0], trees[1][0], trees[2][0]), (trees[0][1], trees[1][1], trees[2][1])
     joint = Joint(loss_fn, specs, names, trainable, buffers is not None, differentiate)
-    module, consts = _raw_graph(joint, types)
     named = [(kind, n) for kind, part in zip(("param", "buffer", "batch"), types, strict=True) for n in part]
+    module, consts = _raw_graph(joint, types, named)
     made = Assembly(module, [*named, *(("const", n) for n in consts)])
     frozen = frozenset(trees[0][1]) - set(trainable)
     return _traced(made, joint, types, frozen, consts)
@@ -108,7 +110,9 @@ def _drop_dead(graph: fx.Graph, wanted: list[fx.Node]) -> None:
             graph.erase_node(node)
 
 
-def _raw_graph(joint: Joint, types: list[dict[str, TensorType]]) -> tuple[fx.GraphModule, dict[str, Tensor]]:
+def _raw_graph(
+    joint: Joint, types: list[dict[str, TensorType]], leaves: list[tuple[str, str]]
+) -> tuple[fx.GraphModule, dict[str, Tensor]]:
     mode = _compat.fake_mode()
     inputs = [[fake_like(t, mode) for t in part.values()] for part in types]
     try:
@@ -119,6 +123,7 @@ def _raw_graph(joint: Joint, types: list[dict[str, TensorType]]) -> tuple[fx.Gra
     except Exception as error:
         raise TraceError(_failure_text(error)) from error
     flat, consts = _lift_constants(module)
+    check_pure(flat, [*leaves, *(("const", n) for n in consts)])
     fakes = [t for part in inputs for t in part] + [fake_like(TensorType.of(c), mode) for c in consts.values()]
     return without_mutation(flat, fakes), consts
 
@@ -126,14 +131,18 @@ def _raw_graph(joint: Joint, types: list[dict[str, TensorType]]) -> tuple[fx.Gra
 def _lift_constants(module: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, Tensor]]:
     """The same graph with flat placeholders, and the tensors it closed over as placeholders after the others."""
     graph, consts, copies = fx.Graph(), {}, {}
+    placeholders: dict[str, fx.Node] = {}
     for node in module.graph.nodes:
         if node.op == "placeholder":
             copies[node] = graph.node_copy(node)
     for node in module.graph.nodes:
         if node.op == "get_attr":
-            consts[str(node.target)] = _constant(getattr(module, str(node.target)), node)
-            copies[node] = graph.placeholder(f"const_{node.target}")
-            copies[node].meta = dict(node.meta)
+            name = str(node.target)
+            if name not in consts:
+                consts[name] = _constant(getattr(module, name), node)
+                placeholders[name] = graph.placeholder(f"const_{name}")
+                placeholders[name].meta = dict(node.meta)
+            copies[node] = placeholders[name]
     for node in module.graph.nodes:
         if node not in copies:
             copies[node] = graph.node_copy(node, copies.__getitem__)
@@ -176,7 +185,8 @@ def _failure_text(error: Exception) -> str:
             "call .item(), .tolist() or bool() on a tensor: use torch.where or a mask, or compute the value outside "
             "the loss function and pass it in the batch."
         )
-    return f"the loss function raised {type(error).__name__} at {line}: {error}. Correct that line, then trace again."
+    said = str(error).strip().rstrip(".")
+    return f"the loss function raised {type(error).__name__} at {line}: {said}. Correct that line, then trace again."
 
 
 def _reads_a_value(error: Exception) -> bool:

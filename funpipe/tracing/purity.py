@@ -1,0 +1,64 @@
+"""A loss function must not write to what it is given: the next step would not see it, or see it twice."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import fx
+
+from funpipe._errors import TraceError
+from funpipe.tracing.operators import IDENTITIES, is_view, mutates, schema_of
+
+
+def check_pure(module: fx.GraphModule, leaves: Sequence[tuple[str, str]]) -> None:
+    """Raises where a traced graph writes to a leaf in place; only buffers may be written to, for they are returned.
+
+    Args:
+        module: a flat graph, not yet free of mutation.
+        leaves: the kind and name of each placeholder.
+
+    Raises:
+        TraceError: the leaf and the user's line are named.
+    """
+    placeholders = (n for n in module.graph.nodes if n.op == "placeholder")
+    kinds = dict(zip(placeholders, leaves, strict=True))
+    for node in module.graph.nodes:
+        for written in _written(node) if mutates(node) else ():
+            kind, name = kinds.get(_memory_of(written), ("", ""))
+            if kind in ("param", "batch", "const"):
+                raise TraceError(_text(kind, name, (node.meta.get("custom") or {}).get("source")))
+
+
+def _written(node: fx.Node) -> Iterator[fx.Node]:
+    """The tensors that a node writes to."""
+    arguments = schema_of(node).arguments
+    given = dict(zip((a.name for a in arguments), node.args, strict=False)) | node.kwargs
+    for argument in arguments:
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            yield from _nodes(given.get(argument.name))
+
+
+def _nodes(value: Any) -> Iterator[fx.Node]:
+    if isinstance(value, fx.Node):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _nodes(item)
+
+
+def _memory_of(node: fx.Node) -> fx.Node:
+    """The node whose memory a value lies in, in a graph that still has identities."""
+    while is_view(node) or node.target in IDENTITIES:
+        node = node.args[0]  # type: ignore[assignment]
+    return node
+
+
+def _text(kind: str, name: str, source: str | None) -> str:
+    what = {
+        "param": f"the parameter {name!r}",
+        "batch": f"the batch leaf {name!r}" if name else "the batch",
+        "const": "a tensor that it closes over",
+    }[kind]
+    return (
+        f"the loss function writes to {what} in place, at {source or 'an unknown line'}. It has to be pure: write to a "
+        "copy (x = x.clone()), or make the tensor a buffer and return its new value."
+    )
