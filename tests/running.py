@@ -9,7 +9,7 @@ from torch import Tensor
 
 from funpipe.functional import microbatch
 from funpipe.functional.signature import call_loss
-from funpipe.functional.tree import named_leaves
+from funpipe.functional.tree import named_leaves, unflatten_named
 from funpipe.programs import Programs, interpret, lower
 from funpipe.schedules import Table
 from funpipe.stages import Stage
@@ -110,7 +110,5 @@ def eager(
 
 
 def _map(tree: Any, function: Callable[[str, Tensor], Tensor]) -> Any:
-    from funpipe.functional.tree import unflatten_named
-
     named, spec = named_leaves(tree)
     return unflatten_named(spec, {n: function(n, t) for n, t in named.items()})

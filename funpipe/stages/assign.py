@@ -79,7 +79,11 @@ def _highest(made: Assignment, reads: tuple[fx.Node, ...], backward: set[fx.Node
 
 
 def _places(made: Assignment, traced: Traced, sources: Sources) -> None:
-    """The stage of each place: the highest stage that uses the leaf, not above the place's own gradients."""
+    """The stage of each place: the highest stage that uses the leaf, not above what the place adds up.
+
+    Where no stage that low uses the leaf (a checkpoint recomputes what later stages have computed), it is the stage
+    that makes the gradient: nothing flows up the pipeline in a backward.
+    """
     leaves = traced.leaves
     for name, terms in traced.gradients.items():
         uses = sorted(made.uses_of(leaves.get(("param", name))))
@@ -87,7 +91,7 @@ def _places(made: Assignment, traced: Traced, sources: Sources) -> None:
 
 
 def _place(uses: list[int], top: int) -> int:
-    return max((u for u in uses if u <= top), default=uses[0])
+    return max((u for u in uses if u <= top), default=top)
 
 
 def _lowest(made: Assignment, nodes: list[fx.Node]) -> int:

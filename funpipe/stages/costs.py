@@ -10,7 +10,6 @@ from torch.utils.flop_counter import flop_registry
 from funpipe._typing import TensorType
 from funpipe.tracing.operators import is_view
 
-
 aten = torch.ops.aten
 
 SAME_COUNT = {aten._scaled_dot_product_flash_attention_for_cpu: aten._scaled_dot_product_flash_attention}
@@ -69,7 +68,7 @@ def is_product(node: fx.Node) -> bool:
 
 
 def _count_of(node: fx.Node) -> Any:
-    packet = getattr(node.target, "overloadpacket", None)
+    packet: Any = getattr(node.target, "overloadpacket", None)
     return flop_registry.get(SAME_COUNT.get(packet, packet))
 
 

@@ -123,7 +123,7 @@ class _Partition:
             for name, nodes in self.traced.gradients.items()
         }
         terms = {name: found for name, found in terms.items() if found}
-        params = tuple(n for n in self.traced.params if n in read or n in terms)
+        params = tuple(n for n in self.traced.params if n in read or self._owner(n) == index)
         found = {name: self.names["F", index, node] for name, node in results.items()}
         return Stage(index, F, B, params, tuple(n for n in params if self._owner(n) == index), found, terms)
 
@@ -145,7 +145,8 @@ class _Partition:
     def _check_buffer(self, name: str, home: int) -> None:
         kind, _, leaf = name.partition(".")
         node = self.traced.leaves.get(("buffer", leaf)) if kind == "buffer" else None
-        others = self.assigned.uses.get(node, set()) - {home} if node is not None else set()
+        stages = self.assigned.stage
+        others = {s for n, s in stages.items() if node in self.sources.of(n)} - {home} if node is not None else set()
         if others:
             raise StageError(
                 f"the buffer {leaf!r} is updated in stage {home} and read in stage {min(others)}: the next microbatch "
@@ -155,6 +156,13 @@ class _Partition:
 
 def crossing(stages: tuple[Stage, ...]) -> dict[str, tuple[int, tuple[int, ...]]]:
     """What crosses the cuts: for each value the stage that makes it and those that read it.
+
+    Args:
+        stages: a partition, as `partition` gives it.
+
+    Returns:
+        Each value that another stage than its maker's reads, in the order of the stages that make them, with the index
+        of that stage and of its readers. Gradients that flow back are values like any other.
 
     Example:
         >>> import torch, funpipe as fp
@@ -168,4 +176,4 @@ def crossing(stages: tuple[Stage, ...]) -> dict[str, tuple[int, tuple[int, ...]]
     for s in stages:
         for value in (v for r in s.regions for v in r.inputs if v in maker and maker[v] != s.index):
             readers.setdefault(value, {}).setdefault(s.index)
-    return {value: (maker[value], tuple(found)) for value, found in readers.items()}
+    return {value: (made, tuple(readers[value])) for value, made in maker.items() if value in readers}

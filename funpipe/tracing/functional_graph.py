@@ -1,30 +1,11 @@
 """A traced graph without mutation: in-place operators become their functional forms, values are never written again."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.traceback import preserve_node_meta
 
 from funpipe.tracing.operators import mutates
-
-aten = torch.ops.aten
-
-
-def _batch_norm(
-    x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float
-) -> Any:
-    """`native_batch_norm` writes to its statistics although its schema does not say so; this form does say so."""
-    if mean is None:
-        return aten._native_batch_norm_legit.no_stats(x, weight, bias, training, momentum, eps)
-    if not training:
-        return aten._native_batch_norm_legit_no_training.default(x, weight, bias, mean, var, momentum, eps)
-    return aten._native_batch_norm_legit.default(x, weight, bias, mean, var, training, momentum, eps)
-
-
-DECOMPOSITIONS = {aten.native_batch_norm.default: _batch_norm}
-"""Operators whose schema hides what they write to, as ones whose schema shows it."""
 
 
 def without_mutation(module: fx.GraphModule, inputs: list[Tensor]) -> fx.GraphModule:

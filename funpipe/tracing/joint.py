@@ -14,10 +14,9 @@ from funpipe.functional.signature import call_loss
 from funpipe.functional.tree import named_leaves, unflatten_named
 from funpipe.tracing.where import noting_where
 
-
 _NOTHING_TO_TRAIN = (
-    "there is nothing to differentiate: params have no floating-point leaf that is trained. Pass at least one, or trace "
-    "with differentiate=False."
+    "there is nothing to differentiate: params have no floating-point leaf that is trained. Pass at least one, or "
+    "trace with differentiate=False."
 )
 _NO_GRADIENTS = (
     "the loss does not depend on any parameter that is trained, so there are no gradients. Compute it from params, "

@@ -36,9 +36,14 @@ def is_random(node: fx.Node) -> bool:
     tags = getattr(node.target, "tags", ())
     if torch.Tag.nondeterministic_seeded not in tags:
         return False
+    return _given(node).get("dropout_p") != 0
+
+
+def _given(node: fx.Node) -> dict[str, Any]:
+    """The arguments of a node by name, defaults included."""
     arguments = schema_of(node).arguments
-    given = {a.name: a.default_value for a in arguments} | dict(zip((a.name for a in arguments), node.args, strict=False))
-    return (given | node.kwargs).get("dropout_p") != 0
+    passed = zip((a.name for a in arguments), node.args, strict=False)
+    return {a.name: a.default_value for a in arguments} | dict(passed) | node.kwargs
 
 
 def is_constant(node: fx.Node) -> bool:

@@ -11,8 +11,9 @@ from funpipe._errors import FunpipeError, TraceError
 from funpipe._typing import TensorType, Tree
 from funpipe.functional.marks import collecting_marks
 from funpipe.tracing.assemble import Assembly
+from funpipe.tracing.batch_norm import DECOMPOSITIONS
 from funpipe.tracing.fake import contiguous, fake_like
-from funpipe.tracing.functional_graph import DECOMPOSITIONS, without_mutation
+from funpipe.tracing.functional_graph import without_mutation
 from funpipe.tracing.joint import Joint, flat_tree
 from funpipe.tracing.places import terms
 from funpipe.tracing.purity import check_pure

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from funpipe._typing import TensorType
 
@@ -69,7 +69,7 @@ class Traced:
 
 def _line(part: str, node: fx.Node) -> str:
     value = node.meta.get("val")
-    kind = str(TensorType.of(value)) if hasattr(value, "stride") else "tuple"
+    kind = str(TensorType.of(value)) if isinstance(value, Tensor) else "tuple"
     target = getattr(node.target, "__name__", str(node.target))
     args = ", ".join(str(a) for a in node.args)
     reads = f"  reads {', '.join(node.meta['params'])}" if node.meta.get("params") else ""

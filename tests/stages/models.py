@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from funpipe.functional import Out, Weighted, cat, mean
 
@@ -61,6 +62,33 @@ def _in_place(r: Run, i: int, j: int, k: int) -> list[Tensor]:
     half = x[:, :, : WIDTH // 2]
     half.mul_(2).add_(1)
     return [x, half]
+
+
+def _checkpoint(r: Run, i: int, j: int, k: int) -> list[Tensor]:
+    def block(x: Tensor) -> Tensor:
+        return torch.tanh(torch.sin(x @ r.matrix(j)) @ r.matrix(k) + r.vector(i))
+
+    return [checkpoint(block, r.get(i), use_reentrant=False)]
+
+
+def _normalized(r: Run, i: int, j: int, k: int) -> list[Tensor]:
+    x = r.get(i).transpose(1, 2)
+    return [F.batch_norm(x, None, None, r.vector(j), r.vector(k), training=True).transpose(1, 2)]
+
+
+def _inner_gradient(r: Run, i: int, j: int, k: int) -> list[Tensor]:
+    return [torch.func.grad(lambda x: torch.sin(x @ r.matrix(j)).sum())(r.get(i))]
+
+
+def _gradient_of_a_leaf(r: Run, i: int, j: int, k: int) -> list[Tensor]:
+    energy = torch.cos(r.get(i) @ r.matrix(j)).sum()
+    (gradient,) = torch.autograd.grad(energy, r.matrix(j), create_graph=True)
+    return [r.get(k) @ torch.tanh(gradient)]
+
+
+def _scattered(r: Run, i: int, j: int, k: int) -> list[Tensor]:
+    index = (r.ints[k % len(r.ints)] % TIME)[:, :, None].expand(-1, -1, WIDTH)
+    return [r.get(i).scatter_add(1, index, r.get(j))]
 
 
 def _mask(r: Run, i: int, j: int, k: int) -> list[Tensor]:
@@ -135,6 +163,17 @@ OPERATIONS: dict[str, Operation] = {
     "gather": lambda r, i, j, k: [r.get(i).gather(2, r.ints[j % len(r.ints)][:, :, None] % WIDTH)],
     "clone": lambda r, i, j, k: [r.raw(i).clone()],
     "in place": _in_place,
+    "checkpoint": _checkpoint,
+    "normalized": _normalized,
+    "inner gradient": _inner_gradient,
+    "gradient of a leaf": _gradient_of_a_leaf,
+    "scattered": _scattered,
+    "convolution": lambda r, i, j, k: [F.conv1d(r.get(i).transpose(1, 2), r.params["kernel"], padding=1)],
+    "einsum": lambda r, i, j, k: [torch.tanh(torch.einsum("btd,bsd,de->bte", r.get(i), r.get(j), r.matrix(k)))],
+    "cumsum": lambda r, i, j, k: [r.get(i).cumsum(1)],
+    "logsumexp": lambda r, i, j, k: [r.get(i).logsumexp(-1, keepdim=True) - r.get(j)],
+    "vmap": lambda r, i, j, k: [torch.func.vmap(lambda row: torch.tanh(row @ r.matrix(j)))(r.get(i))],
+    "topk": lambda r, i, j, k: [r.get(i).topk(2, -1).values],
     "mask": _mask,
     "where": _where,
     "arange": _arange,
@@ -177,7 +216,8 @@ class Model:
 def params_of(seed: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """Parameters, one of which is frozen and one of which no model reads."""
     g = torch.Generator().manual_seed(seed)
-    shapes = {"frozen": (WIDTH,), "row": (1, 1, WIDTH), "unused": (2, 2), "words": (WORDS, WIDTH)}
+    shapes = {"frozen": (WIDTH,), "row": (1, 1, WIDTH), "unused": (2, 2)}
+    shapes |= {"kernel": (WIDTH, WIDTH, 3), "words": (WORDS, WIDTH)}
     shapes |= {f"w{i}": (WIDTH, WIDTH) for i in range(3)} | {f"b{i}": (WIDTH,) for i in range(3)}
     leaves = {n: torch.randn(s, generator=g, dtype=dtype) for n, s in shapes.items()}
     return {n: leaf.requires_grad_(n != "frozen") for n, leaf in leaves.items()}

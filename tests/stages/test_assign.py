@@ -41,10 +41,10 @@ def test_the_gradient_of_a_leaf_is_made_where_the_leaf_is():
 
 def test_each_place_of_a_tied_leaf_is_on_a_stage_of_its_own():
     def loss(p, x):
-        h = torch.tanh(x @ p)
+        h = torch.tanh(x.sin() @ p)
         return (torch.tanh(h @ p) @ p).sum()
 
-    made, _, _ = assigned(loss, torch.ones(3, 3), (2, 4))
+    made, _, _ = assigned(loss, torch.ones(3, 3), (3, 5))
     assert made.places == {"": (2, 1, 0)}
 
 
@@ -78,7 +78,6 @@ def test_the_gradients_of_a_value_that_skips_are_added_once():
 
 def test_gradients_flow_from_later_to_earlier_stages():
     made, _, traced = assigned(two_layers, LAYERS, (1, 2, 3))
-    for node in traced.backward:
-        for read in node.all_input_nodes:
-            if read in made.stage and read in set(traced.backward):
-                assert made.stage[read] >= made.stage[node]
+    sources, backward = Sources(traced.graph), set(traced.backward)
+    for node in (n for n in traced.backward if n in made.stage):
+        assert all(made.stage[read] >= made.stage[node] for read in sources.of(node) if read in backward)

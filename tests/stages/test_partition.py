@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from funpipe._errors import StageError
 from funpipe.functional import Out, last
@@ -192,6 +193,23 @@ def test_a_gradient_that_another_stage_computes_is_passed_on_under_its_own_name(
     assert term not in stages[0].B.inputs and values[term].shape == (1, 3)
 
 
+def test_a_checkpoint_cut_in_two():
+    """Its second half is computed again by the first stage, from what that has saved, and so is the gradient of `b`,
+    which only the second stage's forward reads. It was once to flow up the pipeline, where no backward takes it."""
+
+    def loss(p, x):
+        return checkpoint(lambda y: torch.tanh(torch.sin(y @ p["a"]) @ p["b"]), x.exp(), use_reentrant=False).sum()
+
+    params = {"a": torch.eye(3), "b": torch.ones(3, 3)}
+    traced = trace(loss, params, X)
+    stages = partition(traced, (position(traced, "mm_1"),))
+    ((_, term),) = stages[0].terms["b"]
+    assert stages[1].owned == ("b",) and "b" not in stages[1].terms
+    leaves = {n: t.clone().requires_grad_() for n, t in params.items()}
+    wanted = torch.autograd.grad(loss(leaves, X), leaves["b"])[0]
+    torch.testing.assert_close(values_of(traced, stages, params, X)[term], wanted)
+
+
 # Buffers
 
 
@@ -212,6 +230,21 @@ def test_a_buffer_updated_in_one_stage_and_read_in_another_is_refused():
     between = position(traced, traced.outputs["buffer.mean"].name)
     with pytest.raises(StageError, match=r"the buffer 'mean' is updated in stage 1 and read in stage 0: .* Cut else"):
         partition(traced, (between,))
+
+
+def test_a_buffer_that_another_stage_reads_in_its_backward_is_refused():
+    """The checkpoint is computed again where its input is, with the buffer as it was."""
+
+    def loss(p, x, *, buffers):
+        def block(y):
+            return torch.tanh(torch.sin(y @ p["a"]) @ p["b"] * buffers["scale"])
+
+        return Out(checkpoint(block, x.exp(), use_reentrant=False).sum(), buffers={"scale": buffers["scale"] * 0.9})
+
+    traced = trace(loss, {"a": torch.eye(3), "b": torch.ones(3, 3)}, X, buffers={"scale": torch.ones(3)})
+    assert len(partition(traced, ())) == 1
+    with pytest.raises(StageError, match=r"the buffer 'scale' is updated in stage 1 and read in stage 0"):
+        partition(traced, (position(traced, "mm_1"),))
 
 
 def test_a_buffer_that_is_only_read_may_be_read_everywhere():

@@ -1,0 +1,22 @@
+import torch
+
+from funpipe import _compat
+from funpipe._typing import TensorType
+from funpipe.tracing.fake import contiguous, fake_like
+
+
+def test_a_stand_in_has_the_type_and_no_memory():
+    kind = TensorType((2, 3), (1, 2), torch.float64)
+    fake = fake_like(kind, _compat.fake_mode())
+    assert TensorType.of(fake) == kind
+    assert _compat.is_fake(fake)
+
+
+def test_contiguous_lays_out_in_rows():
+    assert contiguous(TensorType((2, 3), (1, 2), torch.int64)).stride == (3, 1)
+    assert contiguous(TensorType((), (), torch.int64)).stride == ()
+
+
+def test_contiguous_agrees_with_torch_for_empty_tensors():
+    empty = torch.empty(2, 0, 3)
+    assert contiguous(TensorType.of(empty)) == TensorType.of(empty)
