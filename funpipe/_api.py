@@ -10,9 +10,9 @@ from funpipe._errors import FunpipeError
 from funpipe._typing import Tree
 from funpipe.functional.tree import unflatten_named
 from funpipe.optim import Optimizer
-from funpipe.runtime.engine import Engine, advance, signature
+from funpipe.runtime.engine import Engine, advance, require_state, signature
 from funpipe.runtime.exchange import gather_buffers, gather_gradients, gather_params, loaded, state_dict
-from funpipe.runtime.follow import Follow, holders
+from funpipe.runtime.follow import require_held
 from funpipe.runtime.ladder import LoweredStep, TracedStep
 from funpipe.runtime.mesh import Mesh
 from funpipe.runtime.metrics import Metrics
@@ -111,7 +111,7 @@ class TrainStep:
         Returns:
             Copies of the parameters and of the buffers; of buffers replica 0's.
         """
-        state.require(signature(self.lowered.all, self.setup))
+        require_state(state).require(signature(self.lowered.all, self.setup))
         model, _ = self._engine.first()
         params = unflatten_named(model.specs[0], gather_params(self._engine, state.values))
         return params, unflatten_named(model.specs[1], gather_buffers(self._engine, state.values))
@@ -157,10 +157,11 @@ class EvalStep:
     """
 
     def __init__(self, eval_fn: Callable[..., Any], like: TrainStep, num_microbatches: int | None) -> None:
-        count = num_microbatches or like.setup.num_microbatches
+        count = like.setup.num_microbatches if num_microbatches is None else num_microbatches
         self.setup = replace(like.setup, loss_fn=eval_fn, optimizer=None, num_microbatches=count)
         self._train = like
         self._engine: Engine | None = None
+        self._followed: LoweredStep | None = None
 
     def __call__(self, state: State, batch: Tree) -> Metrics:
         """Runs the forward on a batch.
@@ -177,25 +178,21 @@ class EvalStep:
             StageError: the evaluation reads leaves in an order that the training step's placement does not allow.
         """
         train = self._train._engine
-        state.require(signature(self._train.lowered.all, self._train.setup))
-        if self._engine is None:
-            self._engine = _evaluation(self.setup, train, batch)
-        return self._engine.run(state, batch)[1]
+        require_state(state).require(signature(self._train.lowered.all, self._train.setup))
+        if self._engine is None or self._followed is not self._train.lowered:
+            self._engine, self._followed = _evaluation(self.setup, train, batch), self._train.lowered
+        compiled, inputs = self._engine.step_for(batch)
+        return self._engine.run(state, compiled, inputs)[1]
 
 
 def _evaluation(setup: Setup, train: Engine, batch: Tree) -> Engine:
     """An engine for the forward alone, cut where the training step keeps its leaves."""
     model, lowered = train.first()
-    buffers: dict[str, tuple[int, ...]] = {}
-    for stage in lowered.stages:
-        for name in (n.removeprefix("buffer.") for r in stage.regions for n in r.inputs if n.startswith("buffer.")):
-            buffers[name] = tuple(dict.fromkeys((*buffers.get(name, ()), stage.index)))
-    count = len(lowered.stages)
-    table = forward_only(setup.table(count))
-    cutter = Follow(holders(lowered.all, buffers), count)
+    table = forward_only(setup.table(len(lowered.stages)))
+    cutter = train.follow()
     engine = Engine(setup, False, cutter, table, lowered.all.layout, transport=train.transport)
     params, held = model.tree
-    engine.prepare(params, batch, held)
+    require_held(cutter.holders, engine.prepare(params, batch, held)[1].stages)
     return engine
 
 
@@ -223,7 +220,7 @@ def train_step(
             the model, else as many balanced stages as the schedule has on the mesh, else one.
         schedule: a name ("1f1b", "gpipe"), a schedule, or a table.
         num_microbatches: into how many microbatches each replica's batch is split.
-        batch_spec: the batch dimension of each leaf, as a prefix tree; None for leaves that every microbatch gets whole.
+        batch_spec: the batch dimension of each leaf, as a prefix tree; None: every microbatch gets the whole leaf.
         backend: `"step"` compiles the whole step, `"regions"` each region, `"interpret"` nothing.
         numerics: `"exact"`: the bits do not depend on the schedule; `"fast"`: regions may be fused with each other.
         buffers: with several replicas, `"first"` returns replica 0's buffers, `"mean"` averages floating-point ones.
@@ -304,7 +301,8 @@ def value_and_grad(
 
     def run(params: Tree, batch: Tree, buffers: Tree = None) -> tuple[Tensor, Tree]:
         state = engine.state_for(params, batch, buffers)
-        found, metrics = engine.run(state, batch)
+        compiled, inputs = engine.step_for(batch)
+        found, metrics = engine.run(state, compiled, inputs)
         return metrics["loss"], unflatten_named(engine.first()[0].specs[0], gather_gradients(engine, found))
 
     return run

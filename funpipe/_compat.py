@@ -5,7 +5,7 @@ Every function here has a test in `tests/test_compat.py` that fails clearly when
 
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -41,8 +41,24 @@ def generated_code() -> Iterator[list[str]]:
 
 @contextmanager
 def quiet_compile() -> Iterator[None]:
-    """While open, warnings that Dynamo's own bookkeeping raises about the compiled function's tensors are not shown."""
+    """While open, what torch warns about in its own code is not shown: nobody who compiles a step can act on it."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf", category=UserWarning)
+        warnings.filterwarnings("ignore", module=r"torch(\.|$)")
+        warnings.filterwarnings(
+            "ignore", message="The .grad attribute of a Tensor that is not a leaf", category=UserWarning
+        )
         warnings.filterwarnings("ignore", message="dynamo_pgo force disabled", category=UserWarning)
+        yield
+
+
+@contextmanager
+def separate_regions() -> Iterator[None]:
+    """While open, a nested region that is called once is compiled by itself too, like one that is called often.
+
+    Otherwise Dynamo inlines it: it would be fused with what is around it, and its bits could depend on that.
+    """
+    from torch._dynamo import config
+
+    name = "inline_single_use_invoke_subgraph"  # where a release has no such option, it inlines nothing
+    with config.patch({name: False}) if hasattr(config, name) else nullcontext():
         yield

@@ -4,15 +4,14 @@ Regions become calls of nested regions, communication becomes operators on a tok
 them graphs that are inlined. State is overwritten in place as soon as its new value exists; results are returned.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 
-
 from torch import fx
 
-from funpipe._typing import TensorType
 from funpipe.backends.blocks import SCALARS, Block, block, scalars_block
+from funpipe.backends.expressions import arguments_of, parameter, rows, zeros
+from funpipe.backends.joined import Pair, joined
 from funpipe.backends.kernels import Kernel, kernel
 from funpipe.optim import Optimizer
 from funpipe.programs.instructions import (
@@ -82,15 +81,19 @@ class _Emitter:
     inlined: dict[str, fx.GraphModule] = field(default_factory=dict)
     count: int = 0
 
+    def __post_init__(self) -> None:
+        self.read = _read(self.program)
+        self.adding = {i.region for i, pairs in joined(self.program) if isinstance(i, Run) and pairs}
+        self.held = frozenset(n.removeprefix("bucket.") for n in self.program.inputs if n.startswith("bucket."))
+
     def emit(self) -> Emitted:
         """The whole function."""
-        self.last_read = _last_reads(self.program)
-        self.held = frozenset(n.removeprefix("bucket.") for n in self.program.inputs if n.startswith("bucket."))
         arguments = [self._new(name) for name in self.program.inputs]
-        if any(isinstance(i, Update) for i in self.program.instructions):
+        updates = any(isinstance(i, Update) for i in self.program.instructions)
+        if updates:
             self._scalars()
         self._body()
-        if any(isinstance(i, Update) for i in self.program.instructions):
+        if updates:
             self.lines.append(f"{self.variables['step']}.add_(1)")
         returned = "".join(f"{self.variables[value]}, " for value in self.program.outputs.values())
         head = f"def step(token, {', '.join(arguments)}):"
@@ -98,46 +101,30 @@ class _Emitter:
         return Emitted(source, self.regions, self.inlined, self.program.inputs, tuple(self.program.outputs))
 
     def _body(self) -> None:
-        numbered = list(enumerate(self._joined()))
-        for own, group in groupby(numbered, lambda item: isinstance(item[1][1][0], _OWN_LINE)):
+        for own, group in groupby(joined(self.program), lambda item: isinstance(item[0], _OWN_LINE)):
             if own:
-                for _, (_, instructions) in group:
-                    self._line(instructions)
+                for instruction, pairs in group:
+                    self._line(instruction, pairs)
             else:
-                self._block([i for _, (_, instructions) in group for i in instructions])
+                self._block([instruction for instruction, _ in group])
 
-    def _joined(self) -> Iterable[tuple[int, list[Instruction]]]:
-        """Instructions with an `Accumulate` joined to the run whose values it adds."""
-        waiting = list(enumerate(self.program.instructions))
-        position = 0
-        while position < len(waiting):
-            index, instruction = waiting[position]
-            following = waiting[position + 1][1] if position + 1 < len(waiting) else None
-            joined = isinstance(instruction, Run) and isinstance(following, Accumulate)
-            if joined and set(following.values) <= set(instruction.writes):  # type: ignore[union-attr]
-                yield index, [instruction, following]  # type: ignore[list-item]
-                position += 2
-            else:
-                yield index, [instruction]
-                position += 1
-
-    def _line(self, instructions: list[Instruction]) -> None:
-        match instructions[0]:
-            case Run() as run:
-                self._run(run, instructions[1] if len(instructions) > 1 else None)  # type: ignore[arg-type]
-            case Microbatch() as microbatch:
-                self._slice(microbatch)
-            case Zero() as zero:
-                self._zero(zero)
+    def _line(self, instruction: Instruction, pairs: list[Pair]) -> None:
+        match instruction:
+            case Run():
+                self._run(instruction, pairs)
+            case Microbatch():
+                self._slice(instruction)
+            case Zero(writes):
+                self.lines += [f"{self._new(n)} = {zeros(self.programs.types[n])}" for n in writes]
             case Send(message, value):
-                self._op("send", self.variables[value], message)
+                self._op("send", self._value(value), message)
             case WaitSend(message, value):
-                self._op("wait_send", self.variables[value], message)
+                self._op("wait_send", self._value(value), message)
             case PostRecv(message):
                 self._op("post_recv", None, message)
             case WaitRecv(message, value):
-                kind = self.programs.messages[message].type
-                self.lines.append(f"{self._new(value)} = ops.wait_recv(token, {self.transport}, {message}, {_made(kind)})")
+                kind = arguments_of(self.programs.messages[message].type)
+                self.lines.append(f"{self._new(value)} = ops.wait_recv(token, {self.transport}, {message}, {kind})")
             case AllReduce(value, group):
                 self.lines.append(f"ops.all_reduce({self.variables[value]}, token, {self.transport}, {group!r})")
             case other:
@@ -145,6 +132,16 @@ class _Emitter:
 
     def _op(self, name: str, value: str | None, message: int) -> None:
         self.lines.append(f"ops.{name}({f'{value}, ' if value else ''}token, {self.transport}, {message})")
+
+    def _value(self, name: str) -> str:
+        """A value as an expression; a parameter is a view of the bucket that holds it."""
+        if name in self.variables:
+            return self.variables[name]
+        leaf = name.removeprefix("param.")
+        home = self.programs.layout.home(leaf)
+        if home is not None and home[0].name in self.held:
+            return parameter(self.variables[f"bucket.{home[0].name}"], home)
+        return self.variables[f"leaf.{leaf}"]
 
     def _new(self, name: str) -> str:
         self.variables[name] = f"v{self.count}"
@@ -156,40 +153,32 @@ class _Emitter:
             dim, source = self.programs.batch_dims[leaf], self.variables[f"batch.{leaf}"]
             if dim is None:
                 self.variables[name] = source
-                continue
-            size = self.programs.types[name].shape[dim]
-            rows = f"{source}.narrow({dim}, {instruction.index * size}, {size})"
-            self.lines.append(f"{self._new(name)} = {rows}{'.contiguous()' if dim else ''}")
+            else:
+                made = rows(source, self.programs.types[name], dim, instruction.index)
+                self.lines.append(f"{self._new(name)} = {made}")
 
-    def _zero(self, instruction: Zero) -> None:
-        for name in instruction.writes:
-            kind = self.programs.types[name]
-            made = f"torch.zeros({list(kind.shape)}, dtype={kind.dtype}, device={kind.device!r})"
-            self.lines.append(f"{self._new(name)} = {made}")
-
-    def _run(self, run: Run, accumulate: Accumulate | None) -> None:
-        pairs = _pairs(run, accumulate)
-        made = self._kernel(run, pairs)
+    def _run(self, run: Run, pairs: list[Pair]) -> None:
+        name, made = self._kernel(run, pairs)
         bound = dict(zip(self.programs.regions[run.region].inputs, run.reads, strict=True))
         arguments = ", ".join(self.variables[bound.get(n, n)] for n in made.inputs)
         written = dict(zip(self.programs.regions[run.region].outputs, run.writes, strict=True))
         results = "".join(f"{self._new(written.get(n, n))}, " for n in made.outputs)
-        self.lines.append(f"{results}= {made.name}({arguments})")
+        self.lines.append(f"{results}= {name}({arguments})")
 
-    def _kernel(self, run: Run, pairs: list[tuple[str, str]]) -> Kernel:
+    def _kernel(self, run: Run, pairs: list[Pair]) -> tuple[str, Kernel]:
         """The region's kernel: the same for all microbatches, so what any of them is read for later is an output."""
-        if run.region not in self.kernels:
+        name = run.region if pairs or run.region not in self.adding else f"{run.region}_apart"
+        if name not in self.kernels:
             region = self.programs.regions[run.region]
             wanted = frozenset(v for v in region.outputs if self._is_read(v, {value for _, value in pairs}))
-            self.kernels[run.region] = kernel(region, self.programs.layout, self.held, pairs, wanted)
-            self.regions[run.region] = self.kernels[run.region].module
-        return self.kernels[run.region]
+            self.kernels[name] = kernel(region, self.programs.layout, self.held, pairs, wanted)
+            self.regions[name] = self.kernels[name].module
+        return name, self.kernels[name]
 
     def _is_read(self, value: str, added: set[str]) -> bool:
-        """Whether any instruction other than an accumulation reads a region's value, for any microbatch."""
-        count = self.programs.num_microbatches
-        names = {f"{value}@{i}" for i in range(count)}
-        return any(n in names for n in self.last_read) or value not in added
+        """Whether anything other than an accumulation reads a region's value, for any microbatch."""
+        names = {f"{value}@{i}" for i in range(self.programs.num_microbatches)}
+        return value not in added or not names.isdisjoint(self.read)
 
     def _scalars(self) -> None:
         assert self.optimizer is not None
@@ -199,10 +188,8 @@ class _Emitter:
             self._call("scalars", made)
 
     def _block(self, instructions: list[Instruction]) -> None:
-        if all(isinstance(i, Free) for i in instructions):
-            return
         present = [n for n in self.variables if not n.startswith(SCALARS)]
-        made = block(self.programs, present, instructions, self.optimizer, frozenset(self.last_read))
+        made = block(self.programs, present, instructions, self.optimizer, self.read)
         name = f"block{len(self.inlined)}"
         self.inlined[name] = made.module
         self._call(name, made)
@@ -218,21 +205,7 @@ class _Emitter:
             self.variables[n] = old[n]
 
 
-def _pairs(run: Run, accumulate: Accumulate | None) -> list[tuple[str, str]]:
-    """The accumulators with the region's value that each one adds."""
-    if accumulate is None:
-        return []
-    suffix = f"@{run.microbatch}"
-    return [(a, v.removesuffix(suffix)) for a, v in zip(accumulate.accumulators, accumulate.values, strict=True)]
-
-
-def _last_reads(program: Program) -> set[str]:
+def _read(program: Program) -> frozenset[str]:
     """Everything that an instruction other than `Accumulate` and `Free` reads, or that is returned."""
     read = {v for i in program.instructions if not isinstance(i, Accumulate | Free) for v in i.reads}
-    return read | set(program.outputs.values())
-
-
-def _made(kind: TensorType) -> str:
-    return f"{list(kind.shape)}, {list(kind.stride)}, {kind.dtype}, torch.device({kind.device!r})"
-
-
+    return frozenset(read | set(program.outputs.values()))

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from funpipe.backends.installed import endpoint
 
-_LIBRARY = torch.library.Library("funpipe", "FRAGMENT")
+NAMESPACE = "funpipe"
+"""Below `torch.ops`; importing this module registers the operators there."""
+
+_LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
 
 _LIBRARY.define("send(Tensor x, Tensor(a!) token, int transport, int message) -> ()")
 _LIBRARY.define("wait_send(Tensor x, Tensor(a!) token, int transport, int message) -> ()")
@@ -75,4 +78,4 @@ def _empty(
 
 for _name, _real in zip(NAMES, (_send, _wait_send, _post_recv, _wait_recv, _all_reduce), strict=True):
     _LIBRARY.impl(_name, _real, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"funpipe::{_name}", _empty if _name == "wait_recv" else _nothing, lib=_LIBRARY)
+    torch.library.register_fake(f"{NAMESPACE}::{_name}", _empty if _name == "wait_recv" else _nothing, lib=_LIBRARY)

@@ -16,7 +16,7 @@ def communication(program: Program) -> list[str]:
     return [
         f"{_OPS[type(i)]} {i.group if isinstance(i, AllReduce) else i.message}"
         for i in program.instructions
-        if isinstance(i, tuple(_OPS))
+        if isinstance(i, Send | WaitSend | PostRecv | WaitRecv | AllReduce)
     ]
 
 
@@ -28,8 +28,9 @@ def generated_communication(code: str, transport: int) -> list[str]:
         transport: the handle that every call carries.
     """
     found = []
+    behind_token = re.compile(rf"[A-Za-z_]\w*, {transport}, (\d+|'\w+')(?=\)|, \[)")
     for name, arguments in _CALL.findall(code):
-        tail = re.search(rf"\b{transport}, (\d+|'\w+')", arguments)
+        tail = behind_token.search(arguments)
         found.append(f"{name} {tail.group(1).strip(chr(39)) if tail else '?'}")
     return found
 
@@ -43,11 +44,17 @@ def check_order(program: Program, code: str, transport: int) -> None:
         transport: the handle.
 
     Raises:
-        CompileError: an operation is missing, or in another place; the first difference is named.
+        CompileError: an operation is missing, or in another place; the first difference is named. Or there is no code.
     """
     wanted, found = communication(program), generated_communication(code, transport)
     if wanted == found:
         return
+    if not code:
+        raise CompileError(
+            f"rank {program.rank}: torch gave no generated code, so the order of communication cannot be read back. "
+            "The step was not run; set the environment variable TORCHINDUCTOR_FORCE_DISABLE_CACHES=1, or use "
+            "backend='regions'."
+        )
     longest = max(len(wanted), len(found))
     pairs = zip(wanted + ["nothing"] * longest, found + ["nothing"] * longest, strict=False)
     at, (want, have) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])

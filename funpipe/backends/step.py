@@ -6,15 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from funpipe import _compat
 from funpipe.backends import ops
+from funpipe.backends.ahead import ahead_of_time, callable_of
 from funpipe.backends.compiled import Request
 from funpipe.backends.emit import Emitted, emit
 from funpipe.backends.order import check_order
 from funpipe.optim import Optimizer
 from funpipe.programs.program import Program, Programs
-
-assert ops.NAMES  # importing it registers the operators that the source calls
 
 
 class WholeStep:
@@ -55,30 +53,26 @@ def step(programs: Programs, request: Request, optimizer: Optimizer | None, exam
         The compiled step.
 
     Raises:
-        CompileError: the generated code communicates in another order than the program.
+        CompileError: torch cannot compile it, or the generated code communicates in another order than the program.
     """
     program = programs.programs[request.rank]
     emitted = emit(programs, request.rank, optimizer, request.transport)
-    function = _function(emitted, request.fuse)
-    with _compat.generated_code() as code, torch.no_grad(), _compat.quiet_compile():
-        compiled = torch.compile(function, fullgraph=True, dynamic=False)
-        ahead = compiled.aot_compile(((torch.zeros(1), *example), {}))
-    check_order(program, "\n".join(code), request.transport)
-    return WholeStep(program, emitted, ahead, "\n".join(code))
+    what = f"rank {program.rank}: the step"
+    function, code = ahead_of_time(_function(emitted, request.fuse), (torch.zeros(1), *example), what)
+    check_order(program, code, request.transport)
+    return WholeStep(program, emitted, function, code)
 
 
 def _function(emitted: Emitted, fuse: bool) -> Callable[..., Any]:
-    names: dict[str, Any] = {"torch": torch, "ops": torch.ops.funpipe}
-    names |= {name: _caller(graph) if fuse else _nested(graph) for name, graph in emitted.regions.items()}
+    names: dict[str, Any] = {"torch": torch, "ops": getattr(torch.ops, ops.NAMESPACE)}
+    names |= {
+        name: callable_of(name, graph) if fuse else _nested(name, graph) for name, graph in emitted.regions.items()
+    }
     names |= emitted.inlined
     exec(compile(emitted.source, "<step>", "exec"), names)
     return names["step"]
 
 
-def _caller(graph: fx.GraphModule) -> Callable[..., Any]:
-    return lambda *inputs: graph(*inputs)
-
-
-def _nested(graph: fx.GraphModule) -> Callable[..., Any]:
+def _nested(name: str, graph: fx.GraphModule) -> Callable[..., Any]:
     """The graph as a region that is compiled once and called for each microbatch."""
-    return torch.compiler.nested_compile_region(_caller(graph))
+    return torch.compiler.nested_compile_region(callable_of(name, graph))

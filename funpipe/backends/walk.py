@@ -1,4 +1,4 @@
-"""The backends that walk the instruction list in Python: `interpret`, and `regions`, which compiles each region once."""
+"""The backends that walk the instruction list in Python: `interpret`, and `regions`, which compiles each region."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from funpipe.backends.ahead import ahead_of_time, callable_of
 from funpipe.backends.compiled import Request
 from funpipe.backends.installed import Endpoint, endpoint
 from funpipe.optim import Optimizer
 from funpipe.programs.execute import Environment, execute
-from funpipe.programs.instructions import AllReduce, Instruction, PostRecv, Send, WaitRecv, WaitSend
+from funpipe.programs.instructions import AllReduce, Instruction, PostRecv, Run, Send, WaitRecv, WaitSend
 from funpipe.programs.program import Program, Programs
+from funpipe.stages.stage import Region
 
 
 class Walk:
@@ -81,7 +83,17 @@ def interpret(programs: Programs, request: Request, optimizer: Optimizer | None,
 
 
 def regions(programs: Programs, request: Request, optimizer: Optimizer | None, example: Sequence[Tensor]) -> Walk:
-    """The `regions` backend: each region compiled once, at its first run."""
-    used = {i.region for i in programs.programs[request.rank].instructions if hasattr(i, "region")}
-    compiled = {name: torch.compile(programs.regions[name].module, fullgraph=True, dynamic=False) for name in used}
+    """The `regions` backend: each region that the rank runs compiled once, ahead of time.
+
+    Raises:
+        CompileError: torch cannot compile a region.
+    """
+    names = dict.fromkeys(i.region for i in programs.programs[request.rank].instructions if isinstance(i, Run))
+    compiled = {name: _compiled(programs.regions[name]) for name in names}
     return Walk(programs, request, optimizer, lambda name, inputs: compiled[name](*inputs))
+
+
+def _compiled(region: Region) -> Callable[..., Any]:
+    kinds = [region.types[n] for n in region.inputs]
+    example = [torch.empty_strided(k.shape, k.stride, dtype=k.dtype, device=k.device) for k in kinds]
+    return ahead_of_time(callable_of(region.name, region.module), example, f"region {region.name}")[0]

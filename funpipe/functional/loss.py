@@ -137,6 +137,8 @@ def _checked_aux(aux: Any) -> dict[str, Reduced]:
     for name, value in aux.items():
         if not isinstance(name, str):
             raise LossError(f"aux has the key {name!r}; use a str.")
+        if name == "loss":
+            raise LossError("aux has the key 'loss', which is the name of the loss itself; use another name.")
         if not isinstance(value, Reduced):
             raise LossError(f"aux[{name!r}] is {type_text(value)} without a reducer; wrap it in one of {reducers}.")
     return {name: aux[name] for name in sorted(aux)}

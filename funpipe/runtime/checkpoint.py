@@ -17,6 +17,7 @@ from typing import TypeVar
 import torch.distributed as dist
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 
 from funpipe._errors import CheckpointError
@@ -30,7 +31,8 @@ R = TypeVar("R")
 def save(path: str | Path, state_dict: StateDict, mesh: Mesh | None = None) -> None:
     """Writes a checkpoint; every rank of the mesh calls it with the leaves that it owns.
 
-    A leaf that several ranks own (replicas, tied copies, the step) is written once. Other tools read the folder with
+    A leaf that several ranks own (replicas, tied copies, the step) is written once, by the first of them: where their
+    values differ (buffers), those of replica 0 are kept. Other tools read the folder with
     torch.distributed.checkpoint, or as one file after `dcp_to_torch_save`.
 
     Args:
@@ -117,7 +119,8 @@ def latest(folder: str | Path) -> Path | None:
 def _write(part: Path, state_dict: StateDict, alone: bool) -> None:
     """Writes this rank's leaves; torch plans with the other ranks unless alone."""
     with _errors_of_torch(part):
-        state_dict_saver.save(state_dict, storage_writer=FileSystemWriter(part), no_dist=alone)
+        planner = DefaultSavePlanner(dedup_save_to_lowest_rank=True)
+        state_dict_saver.save(state_dict, storage_writer=FileSystemWriter(part), planner=planner, no_dist=alone)
 
 
 def _read(path: Path, template: StateDict) -> StateDict:

@@ -1,5 +1,6 @@
 """The engine behind the steps: traces, compiles once for each batch shape, runs, and moves leaves in and out."""
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -7,12 +8,13 @@ import optree
 import torch
 from torch import Tensor
 
-from funpipe._errors import StateError
+from funpipe._errors import BatchError, FunpipeTypeError, LossError, StateError, TraceError
 from funpipe._typing import TensorType, Tree
-from funpipe.backends.transport import Transport
+from funpipe.backends.transport import Pending, Transport
 from funpipe.functional.tree import check_same, named_leaves
 from funpipe.programs.layout import Layout
 from funpipe.programs.program import Programs
+from funpipe.runtime.follow import Follow, holders, operators
 from funpipe.runtime.inputs import BatchInputs, one_microbatch
 from funpipe.runtime.ladder import CompiledStep, LoweredStep, TracedStep
 from funpipe.runtime.leaves_of_state import initial_values
@@ -20,8 +22,8 @@ from funpipe.runtime.metrics import Metrics, pack
 from funpipe.runtime.setup import Setup
 from funpipe.runtime.state import State
 from funpipe.runtime.transports import Distributed
-from funpipe.stages import Cutter
 from funpipe.schedules import Table
+from funpipe.stages import Cutter
 from funpipe.tracing import trace
 
 
@@ -52,7 +54,7 @@ class Engine:
     Args:
         setup: the step's arguments.
         differentiate: False for evaluations.
-        cutter, table, layout: fixed by another engine, for evaluations.
+        cutter, table, layout: fixed by what another graph was cut into, so that the leaves stay where they are.
     """
 
     setup: Setup
@@ -64,6 +66,7 @@ class Engine:
     transport: Transport | None = None
     lowered: LoweredStep | None = None
     compiled: dict[Any, CompiledStep] = field(default_factory=dict)
+    announced: Pending | None = None
 
     def __post_init__(self) -> None:
         if self.setup.mesh is not None and self.transport is None:
@@ -90,9 +93,7 @@ class Engine:
         lowered = self.trace(params, batch, buffers).lower()
         inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec)
         device = _device(self.setup, params)
-        self.model = Model(
-            _types(named), _types(held), (spec, held_spec), inputs, _shapes(params, buffers), device
-        )
+        self.model = Model(_types(named), _types(held), (spec, held_spec), inputs, _shapes(params, buffers), device)
         self.lowered = lowered
         self.compiled.clear()
         return self.model, lowered
@@ -125,24 +126,57 @@ class Engine:
     def step_for(self, batch: Tree) -> tuple[CompiledStep, BatchInputs]:
         """The compiled step for a batch's shapes, compiled at its first use."""
         model, lowered = self.first()
-        inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec)
-        model.batch.require_like(inputs)
+        inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec, like=model.batch)
+        self._announce(inputs)
         if inputs.key not in self.compiled:
+            self._require_same_batches()
             if inputs.key != model.batch.key:
-                params, buffers = model.tree
-                lowered = replace(self, model=model).trace(params, batch, buffers).lower()
+                lowered = self._lowered_again(batch, model.batch.difference_text(inputs))
             self.compiled[inputs.key] = lowered.compile()
         return self.compiled[inputs.key], inputs
 
-    def run(self, state: State, batch: Tree) -> tuple[dict[str, Tensor], Metrics]:
-        """Runs a step on a state's values; all values it leaves, and its results."""
-        compiled, inputs = self.step_for(batch)
+    def follow(self) -> Follow:
+        """How another graph of the model is cut, so that the leaves stay where they are."""
+        model, lowered = self.first()
+        held = holders(lowered.all.layout, lowered.stages, lowered.schedule, tuple(model.buffers))
+        known = self.cutter.holders if isinstance(self.cutter, Follow) else held
+        return Follow(known, len(lowered.stages), lowered.cuts, operators(lowered.origin.traced))
+
+    def _lowered_again(self, batch: Tree, changed: str) -> LoweredStep:
+        """The programs for other sizes: the same stages, and the leaves where the state has them."""
+        model, lowered = self.first()
+        fixed = replace(self, cutter=self.follow(), table=lowered.schedule, layout=lowered.all.layout)
+        try:
+            return fixed.trace(model.tree[0], batch, model.tree[1]).lower()
+        except (TraceError, LossError) as error:
+            raise type(error)(f"batch: {changed} as in the batch given to init, and then {error}") from error
+
+    def _announce(self, inputs: BatchInputs) -> None:
+        """Tells the other ranks which shapes come next; nobody waits for it unless a step has to be compiled."""
+        if self.transport is None or self.setup.mesh is None:
+            return
+        self._require_same_batches()
+        self.announced = self.transport.all_gather_start(_digest(inputs).to(self.setup.mesh.device), "world")
+
+    def _require_same_batches(self) -> None:
+        """Raises if ranks were given batches of different shapes: they would wait for each other's plans for ever."""
+        if self.announced is None:
+            return
+        found, self.announced = self.announced.wait(), None
+        odd = [rank for rank, digest in enumerate(found) if not torch.equal(digest, found[0])]
+        if odd:
+            raise BatchError(
+                f"batch: global rank {odd[0]} got a batch of other shapes than rank 0 in the same step: pass every "
+                "rank a batch of the same sizes, for instance by dropping or padding (fp.microbatch.pad) the last one."
+            )
+
+    def run(self, state: State, compiled: CompiledStep, inputs: BatchInputs) -> tuple[dict[str, Tensor], Metrics]:
+        """Runs a compiled step on a state's values; all values it leaves, and its results."""
         values = {f"batch.{n}": t for n, t in inputs.leaves.items()} | state.values
         consts = compiled.lowered.origin.traced.consts
         values |= {f"const.{n}": t for n, t in consts.items()}
-        wanted = compiled.program.inputs
         device = self.first()[0].device
-        found = compiled.executable([_placed(values[n], n, compiled, device) for n in wanted])
+        found = compiled.executable([_placed(values[n], n, compiled, device) for n in compiled.program.inputs])
         return found, self._metrics(compiled, found)
 
     def _metrics(self, compiled: CompiledStep, found: dict[str, Tensor]) -> Metrics:
@@ -158,11 +192,11 @@ class Engine:
 def advance(engine: Engine, state: State, batch: Tree) -> tuple[State, Metrics]:
     """Consumes a state: runs a step and gives the state after it."""
     _, lowered = engine.first()
-    state.require(signature(lowered.all, engine.setup))
-    engine.step_for(batch)  # what can be wrong with the batch is found before the state is touched
+    require_state(state).require(signature(lowered.all, engine.setup))
+    compiled, inputs = engine.step_for(batch)  # what can be wrong with the batch is found before the state is touched
     state.status = "running"
     try:
-        found, metrics = engine.run(state, batch)
+        found, metrics = engine.run(state, compiled, inputs)
     except BaseException:
         state.status = "unfinished"
         raise
@@ -174,14 +208,30 @@ def advance(engine: Engine, state: State, batch: Tree) -> tuple[State, Metrics]:
 def signature(programs: Programs, setup: Setup) -> str:
     """What a state must share with a step: where each leaf lives, the optimizer, the rank."""
     buckets = [f"{b.name}: {s.leaf} at {s.offset} shape {s.shape}" for b in programs.layout.buckets for s in b.slots]
-    loose = [f"loose {name} on stages {stages}" for name, stages in programs.layout.loose.items()]
-    return "\n".join([f"optimizer {setup.optimizer}", f"mesh {setup.shape} rank {setup.rank}", *buckets, *loose])
+    loose = [f"loose {n} {programs.types[f'leaf.{n}']} on stages {on}" for n, on in programs.layout.loose.items()]
+    held = [f"{n} {kind}" for n, kind in programs.types.items() if n.startswith("buffer.")]
+    return "\n".join([f"optimizer {setup.optimizer}", f"mesh {setup.shape} rank {setup.rank}", *buckets, *loose, *held])
+
+
+def require_state(state: object) -> State:
+    """Raises unless it is a state."""
+    if not isinstance(state, State):
+        raise FunpipeTypeError(
+            f"the state is of type {type(state).__name__}; pass what step.init, step.load or the step itself returned."
+        )
+    return state
 
 
 def require_known(model: Model, params: Tree, buffers: Tree) -> None:
     """Raises unless trees have the structure, shapes and dtypes of the first ones."""
     check_same(model.params, params, what="params")
     check_same(model.buffers, {} if buffers is None else buffers, what="buffers")
+
+
+def _digest(inputs: BatchInputs) -> Tensor:
+    """A hash of a batch's names, shapes and dtypes: the same number in every process."""
+    raw = hashlib.blake2b(repr(inputs.key).encode(), digest_size=8).digest()
+    return torch.frombuffer(bytearray(raw), dtype=torch.int64)
 
 
 def _types(named: dict[str, Tensor]) -> dict[str, TensorType]:
@@ -210,4 +260,3 @@ def _placed(value: Tensor, name: str, compiled: CompiledStep, device: torch.devi
     want = compiled.lowered.all.types[name]
     value = value.detach().to(device)
     return value if value.stride() == want.stride else value.contiguous()
-

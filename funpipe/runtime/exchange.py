@@ -1,6 +1,7 @@
 """Whole trees from what the ranks hold, and each rank's part of whole trees."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from funpipe._errors import StateError
 from funpipe._typing import TensorType
 from funpipe.functional.tree import check_same
 from funpipe.programs.program import Programs
-from funpipe.runtime.engine import Engine, signature
+from funpipe.runtime.engine import Engine, require_state, signature
 from funpipe.runtime.leaves_of_state import Named, bucket_named, buffers, fill, leaves, slots
 from funpipe.runtime.state import State
 
@@ -30,7 +31,9 @@ def gather_gradients(engine: Engine, found: Named) -> Named:
     trained = {s.leaf for b in lowered.all.layout.buckets for s in b.slots}
     homes = {n: _home_of_leaf(lowered.all, n) for n in model.params if n in trained}
     known = _gathered(engine, mine, homes, model.params)
-    zeros = {n: torch.zeros(k.shape, dtype=k.dtype, device=model.device) for n, k in model.params.items() if n not in known}
+    zeros = {
+        n: torch.zeros(k.shape, dtype=k.dtype, device=model.device) for n, k in model.params.items() if n not in known
+    }
     return known | zeros
 
 
@@ -75,8 +78,9 @@ def _home_of_buffer(programs: Programs, buffer: str) -> int:
 
 def state_dict(engine: Engine, state: State) -> dict[str, object]:
     """The leaves that this rank holds, by their original names."""
-    state.require_usable()
-    layout = engine.first()[1].all.layout
+    programs = engine.first()[1].all
+    require_state(state).require(signature(programs, engine.setup))
+    layout = programs.layout
     return {
         "params": leaves(layout, state.values),
         "optimizer": slots(layout, state.values),
@@ -89,9 +93,11 @@ def loaded(engine: Engine, state: State, saved: Mapping[str, object]) -> State:
     """A new state from saved leaves, in place of one that is given up; leaves of other ranks are left out."""
     model, lowered = engine.first()
     layout, template = lowered.all.layout, state.values
-    if state.status == "consumed":
+    if require_state(state).status == "consumed":
         state.require_usable()
     state.require_layout(signature(lowered.all, engine.setup))
+    if not isinstance(saved, Mapping):
+        raise StateError(f"the saved state is of type {type(saved).__name__}: pass what step.state_dict returned.")
     params = _part(saved, "params", leaves(layout, template))
     held = _part(saved, "buffers", buffers(template))
     parts = {path: _part(saved, f"optimizer.{path}", named) for path, named in slots(layout, template).items()}
@@ -123,6 +129,6 @@ def _part(saved: Mapping[str, object], path: str, template: Named) -> Named:
         part = part.get(key, {}) if isinstance(part, Mapping) else {}
     if not isinstance(part, Mapping):
         raise StateError(f"the saved state has {path}={type(part).__name__}: pass what step.state_dict returned.")
-    mine = {n: t for n, t in part.items() if n in template}
+    mine: dict[str, Any] = {n: t for n, t in part.items() if n in template}
     check_same({n: TensorType.of(t) for n, t in template.items()}, mine, what=f"the saved {path}")
     return mine

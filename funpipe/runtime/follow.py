@@ -1,56 +1,117 @@
-"""Cuts an evaluation where the training step keeps its leaves."""
+"""Cuts another graph of the same model (an evaluation, another batch size) where a step keeps its leaves.
 
+The same operations are cut at the same places. Other operations are cut late, each stage beginning at the first one
+that reads a leaf which the stage before does not hold; a stage that would get nothing takes the last one before it.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import fx
 
 from funpipe._errors import StageError
-from funpipe.programs.program import Programs
-from funpipe.stages import Cutter
+from funpipe.programs.layout import Layout
+from funpipe.schedules import Table
+from funpipe.stages import Cutter, Stage
 from funpipe.stages.sources import Sources
 from funpipe.tracing.traced import Traced
+
+Holders = dict[str, tuple[int, ...]]
+"""The stages that hold each leaf, by `param.NAME` and `buffer.NAME`."""
 
 
 @dataclass(frozen=True)
 class Follow(Cutter):
-    """Cuts a forward so that each stage reads only leaves that are on its rank already.
+    """Cuts a forward so that each stage reads only leaves that it holds already.
 
     Args:
-        holders: the stages that hold each leaf, by `param.NAME` and `buffer.NAME`.
+        holders: the stages that hold each leaf.
         num_stages: how many stages there are.
+        cuts: where the graph that is followed was cut.
+        operators: its forward operations.
     """
 
-    holders: dict[str, tuple[int, ...]]
+    holders: Holders
     num_stages: int
+    cuts: tuple[int, ...] = ()
+    operators: tuple[str, ...] = ()
 
     def __call__(self, traced: Traced) -> tuple[int, ...]:
-        """A stage begins at the first operation that reads a leaf which the stage before does not hold."""
-        sources, stage, cuts = Sources(traced.graph), 0, []
-        for position, node in enumerate(traced.forward):
-            if not sources.floats(node):
-                wanted = self._stage(node, sources, stage)
-                cuts += [position] * (wanted - stage)
-                stage = wanted
-        return tuple(cuts)
+        """The same cuts if they fit, else the latest ones.
 
-    def _stage(self, node: fx.Node, sources: Sources, stage: int) -> int:
-        """The first stage from this one on that holds everything a node reads."""
+        Raises:
+            StageError: the leaves are not read in the order of the stages, or there are too few operations.
+        """
+        sources = Sources(traced.graph)
+        nodes = [(at, node) for at, node in enumerate(traced.forward) if not sources.floats(node)]
+        reads = [self._reads(node, sources) for _, node in nodes]
+        if operators(traced) == self.operators:
+            stages = [sum(cut <= at for cut in self.cuts) for at, _ in nodes]
+            if all(self._holds(stage, names) for stage, names in zip(stages, reads, strict=True)):
+                return self.cuts
+        stages = self._stages(reads)
+        return tuple(nodes[stages.index(stage)][0] for stage in range(1, self.num_stages))
+
+    def _reads(self, node: fx.Node, sources: Sources) -> list[str]:
         names = [".".join(s.meta["leaf"]) for s in sources.of(node) if s.op == "placeholder"]
-        held = [self.holders[n] for n in names if n in self.holders]
+        return [n for n in names if n in self.holders]
+
+    def _holds(self, stage: int, names: Sequence[str]) -> bool:
+        return all(stage in self.holders[n] for n in names)
+
+    def _stages(self, reads: list[list[str]]) -> list[int]:
+        """The stage of each operation: as late as its leaves allow, and none skipped."""
+        stages, stage = [], 0
+        for names in reads:
+            stage = self._first(names, stage)
+            stages.append(stage)
+        following = self.num_stages
+        for at in reversed(range(len(stages))):
+            stages[at] = following = max(stages[at], following - 1)
+            if not self._holds(following, reads[at]):
+                raise StageError(_order_text(reads[at], following, self.holders))
+        if stages[:1] != [0]:
+            raise StageError(
+                f"no operation is left for stage 0: nothing that the stages from {following} on do not hold is read "
+                f"before them, and each of the {self.num_stages} stages needs one. Evaluate with step.gather(state)."
+            )
+        return stages
+
+    def _first(self, names: list[str], stage: int) -> int:
+        """The first stage from this one on that holds everything that is read."""
         for candidate in range(stage, self.num_stages):
-            if all(candidate in stages for stages in held):
+            if self._holds(candidate, names):
                 return candidate
-        raise StageError(
-            f"the evaluation reads {', '.join(names)} in stage {stage} or later, but the training step keeps it on "
-            f"stages {[h for h in held if stage not in h]}: use the parameters in the order in which the loss function "
-            "does, or evaluate with step.gather(state)."
-        )
+        raise StageError(_order_text(names, stage, self.holders))
 
 
-def holders(programs: Programs, stage_buffers: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The stages that hold each parameter and buffer of a training step."""
-    layout = programs.layout
-    found = {f"param.{s.leaf}": (b.stage,) for b in layout.buckets for s in b.slots}
-    for leaf, stages in layout.loose.items():
-        found[f"param.{leaf}"] = tuple(sorted({*found.get(f"param.{leaf}", ()), *stages}))
-    return found | {f"buffer.{n}": stages for n, stages in stage_buffers.items()}
+def operators(traced: Traced) -> tuple[str, ...]:
+    """The forward operations of a graph, in order."""
+    return tuple(str(node.target) for node in traced.forward)
+
+
+def holders(layout: Layout, stages: Sequence[Stage], table: Table, buffers: Sequence[str]) -> Holders:
+    """The stages that hold each parameter and buffer of a step; those of rank 0 hold buffers that nothing reads."""
+    found: Holders = {f"param.{s.leaf}": (b.stage,) for b in layout.buckets for s in b.slots}
+    for leaf, copies in layout.loose.items():
+        found[f"param.{leaf}"] = tuple(sorted({*found.get(f"param.{leaf}", ()), *copies}))
+    first = tuple(stage.index for stage in stages if table.placement[stage.index] == 0)
+    for name in (f"buffer.{b}" for b in buffers):
+        found[name] = tuple(s.index for s in stages if any(name in r.inputs for r in s.regions)) or first
+    return found
+
+
+def require_held(holders: Holders, stages: Sequence[Stage]) -> None:
+    """Raises if a stage reads a leaf that it does not hold, such as one that is returned as it is."""
+    for stage in stages:
+        for name in stage.F.inputs:
+            if stage.index not in holders.get(name, (stage.index,)):
+                raise StageError(_order_text([name], stage.index, holders))
+
+
+def _order_text(names: Sequence[str], stage: int, holders: Holders) -> str:
+    kept = "; ".join(f"{n.replace('.', ' ', 1)} on stage {' and '.join(map(str, holders[n]))}" for n in names)
+    return (
+        f"the evaluation reads, in stage {stage} or later, what the training step keeps elsewhere: {kept}. Use the "
+        "parameters in the order in which the loss function does, or evaluate with step.gather(state)."
+    )

@@ -11,6 +11,7 @@ from funpipe._errors import TreeError
 from funpipe._typing import TensorType, Tree
 from funpipe.functional.batch_spec import check_divides, resolve
 from funpipe.functional.microbatch import split
+from funpipe.functional.names import check_names
 from funpipe.functional.tree import named_leaves, place
 
 
@@ -31,37 +32,45 @@ class BatchInputs:
     structure: Any
 
     @staticmethod
-    def of(batch: Tree, count: int, spec: Tree) -> "BatchInputs":
+    def of(batch: Tree, count: int, spec: Tree, like: "BatchInputs | None" = None) -> "BatchInputs":
         """Checks a batch.
 
         Args:
             batch: a pytree of tensors.
             count: into how many microbatches it is split.
             spec: the batch dimension of each leaf.
+            like: an earlier batch, from which this one may differ in the sizes of its leaves alone.
 
         Raises:
             BatchError: it does not divide, or its leaves disagree.
-            TreeError: a leaf is no tensor.
+            TreeError: a leaf is no tensor, or not like the earlier one.
         """
         leaves, structure = named_leaves(batch, what="batch")
+        key = tuple((n, replace(TensorType.of(t), stride=(), device="")) for n, t in leaves.items())
+        if like is not None:
+            like._require_like(structure, key)
         resolved, _ = resolve(batch, spec)
         check_divides(resolved, count)
         dims = {leaf.name: leaf.dim for leaf in resolved if leaf.value is not None}
-        key = tuple((n, replace(TensorType.of(t), stride=(), device="")) for n, t in leaves.items())
         return BatchInputs(leaves, {n: dims[n] for n in leaves}, key, structure)
 
-    def require_like(self, other: "BatchInputs") -> None:
-        """Raises unless another batch differs from this one at most in the sizes of its leaves."""
-        if other.structure != self.structure:
+    def difference_text(self, other: "BatchInputs") -> str:
+        """The leaves whose sizes another batch changes."""
+        pairs = zip(self.key, other.key, strict=True)
+        return "; ".join(f"{place(n)} is {have}, not {kind}" for (n, kind), (_, have) in pairs if kind != have)
+
+    def _require_like(self, structure: Any, key: tuple[tuple[str, TensorType], ...]) -> None:
+        check_names([n for n, _ in self.key], [n for n, _ in key], what="batch")
+        if structure != self.structure:
             raise TreeError(
-                f"batch: its structure is {other.structure}, but that of the batch given to init was {self.structure}; "
+                f"batch: its structure is {structure}, but that of the batch given to init was {self.structure}; "
                 "pass the same structure, or make another step."
             )
-        for (name, kind), (_, have) in zip(self.key, other.key, strict=True):
+        for (name, kind), (_, have) in zip(self.key, key, strict=True):
             if kind.dtype != have.dtype or len(kind.shape) != len(have.shape):
                 raise TreeError(
-                    f"batch: {place(name)} is {have}, but was {kind} in the batch given to init; only sizes may change: "
-                    f"pass {str(kind.dtype).removeprefix('torch.')} with {len(kind.shape)} dimensions."
+                    f"batch: {place(name)} is {have}, but was {kind} in the batch given to init; only sizes may "
+                    f"change: pass {str(kind.dtype).removeprefix('torch.')} with {len(kind.shape)} dimensions."
                 )
 
 

@@ -33,9 +33,8 @@ class TracedStep:
         traced: the graph.
         batch_dims: the dimension along which each batch leaf is split.
         transport: to the other ranks, or None.
-        cutter: how to cut where the setup does not say; used for evaluations.
-        table: the schedule where the setup does not say; used for evaluations.
-        layout: where the parameters live already; used for evaluations.
+        cutter, table, layout: how to cut, the schedule, and where the parameters live already, in place of what the
+            setup says; for evaluations, and for batches of another size.
     """
 
     setup: Setup
@@ -61,7 +60,8 @@ class TracedStep:
         """
         setup = self.setup
         cutter = self.cutter or resolve_stages(setup.stages, self.traced, setup.num_stages())
-        stages = partition(self.traced, cutter(self.traced))
+        cuts = cutter(self.traced)
+        stages = partition(self.traced, cuts)
         table = self.table or setup.table(len(stages))
         programs = lower(
             self.traced,
@@ -73,7 +73,7 @@ class TracedStep:
             mean_buffers=setup.buffers == "mean",
             layout=self.layout,
         )
-        return LoweredStep(self, stages, table, optimize(programs))
+        return LoweredStep(self, stages, table, optimize(programs), cuts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +85,14 @@ class LoweredStep:
         stages: the partition.
         schedule: the table.
         all: the programs with what they refer to.
+        cuts: where the forward was cut.
     """
 
     origin: TracedStep
     stages: tuple[Stage, ...]
     schedule: Table
     all: Programs
+    cuts: tuple[int, ...]
 
     @property
     def programs(self) -> tuple[Program, ...]:
@@ -108,7 +110,11 @@ class LoweredStep:
     def cost_analysis(self) -> list[dict[str, float]]:
         """For each stage: floating-point operations and bytes moved, of its forward and backward, one microbatch."""
         return [
-            {f"{r.kind}.{what}": float(sum(count(n) for n in _operations(r))) for r in s.regions for what, count in _COUNTS}
+            {
+                f"{r.kind}.{what}": float(sum(count(n) for n in _operations(r)))
+                for r in s.regions
+                for what, count in _COUNTS
+            }
             for s in self.stages
         ]
 
@@ -180,5 +186,3 @@ class CompiledStep:
     def as_text(self) -> str:
         """What runs on this rank."""
         return self.executable.as_text()
-
-

@@ -54,7 +54,9 @@ def initial_values(
             values[name] = buffers[rest].detach().to(device, copy=True).contiguous()
     values["step"] = torch.zeros((), dtype=torch.int64)
     if program.rank == 0:
-        values |= {f"buffer.{n}": b.detach().to(device, copy=True) for n, b in buffers.items() if _is_unread(programs, n)}
+        values |= {
+            f"buffer.{n}": b.detach().to(device, copy=True) for n, b in buffers.items() if _is_unread(programs, n)
+        }
     return values
 
 

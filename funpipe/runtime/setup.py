@@ -13,7 +13,7 @@ from funpipe.backends.registry import check_backend
 from funpipe.functional.batch_spec import check_count
 from funpipe.optim import Optimizer
 from funpipe.runtime.mesh import Mesh
-from funpipe.schedules import Schedule, Table, merge, resolve
+from funpipe.schedules import FromTable, Schedule, Table, merge, resolve
 from funpipe.stages import Cutter
 
 Numerics = Literal["exact", "fast"]
@@ -77,11 +77,12 @@ class Setup:
         """Where the state lives; None: where the parameters are."""
         return self.mesh.device if self.mesh else None
 
-    def num_stages(self) -> int | None:
-        """How many stages the schedule wants on this mesh; None if nothing says so."""
-        if isinstance(self.schedule, Table):
-            return self.schedule.num_stages
-        return resolve(self.schedule).num_stages(self.mesh.shape.pp) if self.mesh else None
+    def num_stages(self) -> int:
+        """How many stages the schedule has on this mesh; where one process plays every rank: on one rank."""
+        schedule = resolve(self.schedule)
+        if isinstance(schedule, FromTable):
+            return schedule.fixed.num_stages
+        return schedule.num_stages(self.mesh.shape.pp if self.mesh else 1)
 
     def table(self, num_stages: int) -> Table:
         """The schedule's table for this mesh; with one process the ranks' rows merged into one.
