@@ -1,0 +1,56 @@
+"""How many ranks and stages the arguments of a step stand for."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import funpipe as fp
+from funpipe._errors import MeshError, ScheduleError
+from funpipe.runtime.mesh import Mesh
+from funpipe.runtime.setup import Setup
+from funpipe.schedules import GPipe, OneFOneB
+
+
+def setup(pp=None, schedule="1f1b", num_microbatches=4):
+    shape = fp.MeshShape(pp) if pp else None
+    mesh = Mesh(shape, None, 0, 0, torch.device("cpu"), 60.0, False) if shape else None
+    return Setup(lambda p, b: None, fp.optim.sgd(0.1), mesh, None, schedule, num_microbatches, 0, "interpret")
+
+
+@pytest.mark.parametrize(("pp", "stages"), [(None, 1), (1, 1), (2, 2), (4, 4)])
+def test_a_schedule_says_how_many_stages_it_wants(pp, stages):
+    assert setup(pp).num_stages() == stages
+
+
+def test_a_table_says_how_many_stages_it_has():
+    assert setup(schedule=GPipe().table(3, 4)).num_stages() == 3
+
+
+@pytest.mark.parametrize(("pp", "stages"), [(4, 2), (2, 4), (2, 1)])
+def test_more_ranks_than_stages_and_the_other_way_round(pp, stages):
+    text = f"cut into {stages} stages, but the schedule '1f1b' needs {pp} on {pp} ranks: use stages={pp}, a mesh with"
+    with pytest.raises(MeshError, match=text):
+        setup(pp).table(stages)
+
+
+def test_a_table_for_another_mesh():
+    with pytest.raises(ScheduleError, match="num_ranks"):
+        setup(2, GPipe().table(4, 4)).table(4)
+
+
+def test_one_process_plays_every_rank():
+    table = setup(None, "gpipe").table(3)
+    assert (table.num_ranks, table.num_stages) == (1, 3)
+
+
+def test_on_a_mesh_the_table_is_the_schedules():
+    assert setup(2).table(2) == OneFOneB().table(2, 4)
+
+
+def test_the_shape_and_rank_are_those_of_the_mesh():
+    assert setup().shape == fp.MeshShape(1)
+    made = setup(2)
+    assert replace(made, mesh=replace(made.mesh, pp_rank=1)).rank == 1
+    assert made.device == torch.device("cpu")
+    assert setup().device is None
