@@ -81,7 +81,7 @@ def _inner_gradient(r: Run, i: int, j: int, k: int) -> list[Tensor]:
 
 
 def _gradient_of_a_leaf(r: Run, i: int, j: int, k: int) -> list[Tensor]:
-    energy = torch.cos(r.get(i) @ r.matrix(j)).sum()
+    energy = torch.cos(r.get(i).detach() @ r.matrix(j)).sum()  # attention has no second derivative
     (gradient,) = torch.autograd.grad(energy, r.matrix(j), create_graph=True)
     return [r.get(k) @ torch.tanh(gradient)]
 
