@@ -73,7 +73,7 @@ def _parser() -> Parser:
     add("--backend", default="step", choices=("step", "regions", "interpret"), help="compiles all, parts or nothing")
     add("--device", default="cpu", choices=("cpu", "cuda"), help="cuda needs a GPU for each process")
     add = parser.add_argument_group("training").add_argument
-    add("--steps", **COUNT, default=400, help="updates")
+    add("--steps", **COUNT, default=500, help="updates")
     add("--batch-size", **COUNT, default=32, help="windows of text in a step, over all replicas")
     add("--lr", type=_rate, metavar="RATE", default=3e-3, help="the highest learning rate")
     add("--seed", type=int, metavar="N", default=0, help="of the first parameters, the windows and the sample")
@@ -90,7 +90,7 @@ def _parser() -> Parser:
         default=Path("checkpoints/gpt"),
         help="folder for this run's checkpoints",
     )
-    add("--checkpoint-every", **COUNT, default=200, help="steps between them; there is one at the end too")
+    add("--checkpoint-every", **COUNT, default=100, help="steps between them; there is one at the end too")
     add("--resume", action="store_true", help="go on from the newest checkpoint, as if the run had never stopped")
     add("--sample-bytes", **COUNT, default=400, help="length of the text that is written at the end")
     return parser

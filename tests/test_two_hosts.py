@@ -2,19 +2,21 @@
 
     namespace a  10.77.0.1 ── veth pair ── 10.77.0.2  namespace b
 
-Neither sees the loopback device of the other, so whatever took an address of its own machine for one of both would fail.
+Neither sees the loopback device of the other: whatever took an address of its own machine for one of both would fail.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.checkpoint import FileSystemReader
 
 import funpipe as fp
 
@@ -76,28 +78,36 @@ def on_one_machine(folder: Path) -> str:
 def on_two_machines(hosts: dict[str, str], folder: Path) -> str:
     """What the first one prints; the second prints nothing."""
     nodes = [_node(hosts, rank, folder) for rank in range(2)]
+    end = time.monotonic() + SECONDS
     try:
-        texts = [node.communicate(timeout=SECONDS) for node in nodes]
+        while any(node.poll() is None for node in nodes) and not any(node.poll() for node in nodes):
+            assert time.monotonic() < end, _said(folder.parent)
+            time.sleep(0.1)
+        assert [node.poll() for node in nodes] == [0, 0], _said(folder.parent)
     finally:
         for node in nodes:
-            node.kill()
-    assert [node.returncode for node in nodes] == [0, 0], "\n".join(error for _, error in texts)
-    assert texts[1][0] == ""
-    return texts[0][0]
+            node.terminate()  # torchrun ends its own process with it
+            node.wait(60)
+    assert (folder.parent / "1.out").read_text() == ""
+    return (folder.parent / "0.out").read_text()
 
 
-def _node(hosts: dict[str, str], rank: int, folder: Path) -> "subprocess.Popen[str]":
+def _node(hosts: dict[str, str], rank: int, folder: Path) -> "subprocess.Popen[bytes]":
     name, first = list(hosts)[rank], next(iter(hosts.values()))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
     where = ["--node-rank", str(rank), "--master-addr", first, "--master-port", "29533"]
-    return subprocess.Popen(
-        ["ip", "netns", "exec", name, *torchrun, *where, *example(folder)],
-        cwd=ROOT,
-        env=environment(GLOO_SOCKET_IFNAME=name),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with open(folder.parent / f"{rank}.out", "wb") as out, open(folder.parent / f"{rank}.err", "wb") as err:
+        return subprocess.Popen(
+            ["ip", "netns", "exec", name, *torchrun, *where, *example(folder)],
+            cwd=ROOT,
+            env=environment(GLOO_SOCKET_IFNAME=name),
+            stdout=out,
+            stderr=err,
+        )
+
+
+def _said(folder: Path) -> str:
+    return "\n".join(f"{path.name}:\n{path.read_text()}" for path in sorted(folder.glob("?.*")))
 
 
 def params_in(folder: Path) -> dict[str, torch.Tensor]:
@@ -105,8 +115,6 @@ def params_in(folder: Path) -> dict[str, torch.Tensor]:
     newest = fp.checkpoint.latest(folder)
     assert newest is not None
     assert newest.name == "step-12"
-    from torch.distributed.checkpoint import FileSystemReader
-
     stored = FileSystemReader(newest).read_metadata().state_dict_metadata
     shapes = {n: kind for n, kind in stored.items() if n.startswith("params.")}
     template = {n.removeprefix("params."): torch.empty(kind.size) for n, kind in shapes.items()}

@@ -9,10 +9,12 @@ from itertools import groupby
 
 from torch import fx
 
+from funpipe._typing import TensorType
 from funpipe.backends.blocks import SCALARS, Block, block, scalars_block
 from funpipe.backends.expressions import arguments_of, parameter, rows, zeros
 from funpipe.backends.joined import Pair, joined
 from funpipe.backends.kernels import Kernel, kernel
+from funpipe.backends.structure import structure
 from funpipe.optim import Optimizer
 from funpipe.programs.instructions import (
     Accumulate,
@@ -29,6 +31,7 @@ from funpipe.programs.instructions import (
     Zero,
 )
 from funpipe.programs.program import Program, Programs
+from funpipe.stages.stage import Region
 
 _OWN_LINE = (Microbatch, Run, Send, WaitSend, PostRecv, WaitRecv, AllReduce, Zero)
 """Instructions that are not part of a block."""
@@ -41,6 +44,7 @@ class Emitted:
     Args:
         source: of `def step(token, …inputs…)`.
         regions: graphs that are compiled once and called, by the name that the source uses.
+        first: for each of them the first one that is the same: stages of equal layers share their compiled regions.
         inlined: graphs that become part of the function.
         inputs: names of the arguments after the token, in order.
         outputs: names of what is returned, in order.
@@ -48,6 +52,7 @@ class Emitted:
 
     source: str
     regions: dict[str, fx.GraphModule]
+    first: dict[str, str]
     inlined: dict[str, fx.GraphModule]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -78,6 +83,8 @@ class _Emitter:
     variables: dict[str, str] = field(default_factory=dict)
     kernels: dict[str, Kernel] = field(default_factory=dict)
     regions: dict[str, fx.GraphModule] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+    structures: dict[str, str] = field(default_factory=dict)
     inlined: dict[str, fx.GraphModule] = field(default_factory=dict)
     count: int = 0
 
@@ -98,7 +105,7 @@ class _Emitter:
         returned = "".join(f"{self.variables[value]}, " for value in self.program.outputs.values())
         head = f"def step(token, {', '.join(arguments)}):"
         source = "\n    ".join([head, *self.lines, f"return ({returned})"]) + "\n"
-        return Emitted(source, self.regions, self.inlined, self.program.inputs, tuple(self.program.outputs))
+        return Emitted(source, self.regions, self.first, self.inlined, self.program.inputs, tuple(self.program.outputs))
 
     def _body(self) -> None:
         for own, group in groupby(joined(self.program), lambda item: isinstance(item[0], _OWN_LINE)):
@@ -172,8 +179,15 @@ class _Emitter:
             region = self.programs.regions[run.region]
             wanted = frozenset(v for v in region.outputs if self._is_read(v, {value for _, value in pairs}))
             self.kernels[name] = kernel(region, self.programs.layout, self.held, pairs, wanted)
-            self.regions[name] = self.kernels[name].module
+            self._region(name, self.kernels[name].module, [self._type(region, n) for n in self.kernels[name].inputs])
         return name, self.kernels[name]
+
+    def _type(self, region: Region, name: str) -> TensorType:
+        return region.types.get(name) or self.programs.types[name]
+
+    def _region(self, name: str, module: fx.GraphModule, types: list[TensorType]) -> None:
+        self.regions[name] = module
+        self.first[name] = self.structures.setdefault(structure(module.graph, types), name)
 
     def _is_read(self, value: str, added: set[str]) -> bool:
         """Whether anything other than an accumulation reads a region's value, for any microbatch."""
@@ -184,7 +198,7 @@ class _Emitter:
         assert self.optimizer is not None
         made = scalars_block(self.optimizer)
         if made.outputs:
-            self.regions["scalars"] = made.module
+            self._region("scalars", made.module, [self.programs.types["step"]])
             self._call("scalars", made)
 
     def _block(self, instructions: list[Instruction]) -> None:

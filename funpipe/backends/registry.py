@@ -33,6 +33,17 @@ def compile(
 
     Raises:
         FunpipeError: the name is unknown.
+        CompileError: torch cannot compile it, or the compiler moved communication.
+
+    Example:
+        >>> import torch, funpipe as fp
+        >>> traced = fp.trace(lambda p, x: (x @ p["w"]).sum(), {"w": torch.ones(3, 1)}, torch.ones(2, 3))
+        >>> programs = fp.programs.lower(traced, fp.stages.partition(traced, ()), fp.schedules.GPipe().table(1, 2))
+        >>> programs.programs[0].inputs
+        ('bucket.s0_float32', 'step', 'batch.')
+        >>> inputs = [torch.ones(16), torch.tensor(0), torch.ones(4, 3)]
+        >>> compile("interpret", programs, Request(0, 1), None, inputs)(inputs)["loss"]
+        tensor(6.)
     """
     check_backend(name)
     return BACKENDS[name](programs, request, optimizer, example)

@@ -64,15 +64,14 @@ def step(programs: Programs, request: Request, optimizer: Optimizer | None, exam
 
 
 def _function(emitted: Emitted, fuse: bool) -> Callable[..., Any]:
+    made = {name: _region(name, emitted.regions[name], fuse) for name in dict.fromkeys(emitted.first.values())}
     names: dict[str, Any] = {"torch": torch, "ops": getattr(torch.ops, ops.NAMESPACE)}
-    names |= {
-        name: callable_of(name, graph) if fuse else _nested(name, graph) for name, graph in emitted.regions.items()
-    }
-    names |= emitted.inlined
+    names |= {name: made[first] for name, first in emitted.first.items()} | emitted.inlined
     exec(compile(emitted.source, "<step>", "exec"), names)
     return names["step"]
 
 
-def _nested(name: str, graph: fx.GraphModule) -> Callable[..., Any]:
-    """The graph as a region that is compiled once and called for each microbatch."""
-    return torch.compiler.nested_compile_region(callable_of(name, graph))
+def _region(name: str, graph: fx.GraphModule, fuse: bool) -> Callable[..., Any]:
+    """A graph as a region that is compiled once and called for each microbatch, or as a part of the whole."""
+    function = callable_of(name, graph)
+    return function if fuse else torch.compiler.nested_compile_region(function)

@@ -7,7 +7,15 @@ from funpipe._errors import TreeError
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
-    """The at most `n` names of `known` that look most like `name`, best first.
+    """Finds names that somebody may have meant.
+
+    Args:
+        name: what was written.
+        known: all names that there are.
+        n: how many at most.
+
+    Returns:
+        Those of `known` that look most like `name`, best first.
 
     Example:
         >>> nearest("layer.0", ["layers.0", "layers.1", "head"])

@@ -42,7 +42,13 @@ def keywords_of(loss_fn: Callable[..., Any]) -> dict[str, bool]:
 
 
 def call_loss(
-    loss_fn: Callable[..., Any], params: Tree, batch: Tree, buffers: Tree = None, key: Any = None, *, trains: bool = True
+    loss_fn: Callable[..., Any],
+    params: Tree,
+    batch: Tree,
+    buffers: Tree = None,
+    key: Any = None,
+    *,
+    trains: bool = True,
 ) -> LossOut:
     """Calls `loss_fn(params, batch)`, with `buffers` and `key` only if it names them.
 

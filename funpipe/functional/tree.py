@@ -85,7 +85,18 @@ def unflatten_named(spec: PyTreeSpec, named: Mapping[str, Any]) -> Tree:
 
 
 def types_of(named: Mapping[str, torch.Tensor]) -> dict[str, TensorType]:
-    """The type of each tensor, under the same names and in the same order."""
+    """The type of each tensor.
+
+    Args:
+        named: tensors by name.
+
+    Returns:
+        Their types, under the same names and in the same order.
+
+    Example:
+        >>> str(types_of({"w": torch.zeros(2, 3)})["w"])
+        'float32[2,3]'
+    """
     return {name: TensorType.of(leaf) for name, leaf in named.items()}
 
 

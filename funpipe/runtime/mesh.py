@@ -42,8 +42,14 @@ class Mesh:
     owns_process_group: bool
 
     def close(self) -> None:
-        """Ends the process group if `mesh` started it; runs by itself when the process ends."""
+        """Ends the process group if `mesh` started it; runs by itself when the process ends.
+
+        A thread of gloo lets go of a collective's tensors after its wait has returned, and aborts the process where
+        Python (before 3.14) is being shut down by then. So the threads must end here: they do with the last reference
+        to their group, of which the device mesh has one.
+        """
         atexit.unregister(self.close)
+        object.__setattr__(self, "device_mesh", None)
         if self.owns_process_group and dist.is_initialized():
             dist.destroy_process_group()
 

@@ -91,9 +91,11 @@ class _Partition:
         return results
 
     def _home(self, node: fx.Node) -> int:
-        """The stage that returns an output: where it is made, or the highest that makes what it is a view of."""
-        made = [self.assigned.stage[a] for a in self.sources.anchors([node]) if a in self.assigned.stage]
-        return max(made, default=self.assigned.num_stages - 1)
+        """The stage that returns an output: where it, or what it is a view of, is made; of a leaf the first reader."""
+        anchors = self.sources.anchors([node])
+        made = [self.assigned.stage[a] for a in anchors if a in self.assigned.stage]
+        readers = [stage for a in anchors for stage in self.assigned.uses.get(a, ())]
+        return max(made) if made else min(readers, default=self.assigned.num_stages - 1)
 
     def _region(self, kind: Kind, stage: int) -> Region | None:
         wanted = self.wanted.get((kind, stage))

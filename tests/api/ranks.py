@@ -97,17 +97,17 @@ def training(mesh: Any, optimizer: Any, steps: int = 20, loss: Any = loss_fn, **
     return {"metrics": [dict(metrics) for metrics in reversed(found)][::-1], "params": params}
 
 
-def tied_training(mesh: Any) -> dict[str, Any]:
+def tied_training(mesh: Any, **options: Any) -> dict[str, Any]:
     """The losses, the whole tree, and this rank's own copy of the tied leaf."""
     _, params, _ = fp.functionalize(Tied())
-    step = step_of(tied_loss, fp.optim.adamw(1e-2), mesh=mesh)
+    step = step_of(tied_loss, fp.optim.adamw(1e-2), mesh=mesh, **options)
     state, losses = trained(step, params, [share(torch.arange(16) % 7, mesh)] * 5)
     return {"losses": losses, "params": step.gather(state)[0], "copy": step.state_dict(state)["params"]["words.weight"]}
 
 
-def buffers_after(mesh: Any, which: str, folder: Path | None = None) -> dict[str, Tensor]:
+def buffers_after(mesh: Any, which: str, folder: Path | None = None, **options: Any) -> dict[str, Tensor]:
     _, params, buffers = fp.functionalize(Normalized())
-    step = step_of(normalized_loss, mesh=mesh, num_microbatches=2, buffers=which)
+    step = step_of(normalized_loss, mesh=mesh, num_microbatches=2, buffers=which, **options)
     state, _ = trained(step, params, [share(batch, mesh) for batch in batches(2, rows=16)], buffers=buffers)
     if folder is not None:
         fp.checkpoint.save(folder / "normalized", step.state_dict(state), mesh)
@@ -194,10 +194,24 @@ def two_ranks(folder: Path) -> dict[str, Any]:
     }
 
 
-def two_compiled(schedule: str) -> dict[str, Any]:
-    """20 steps of the compiled backend."""
+def two_compiled() -> dict[str, Any]:
+    """20 steps of both schedules, each compiled."""
     torch.set_num_threads(1)
-    return training(fp.mesh(pp=2, device="cpu", timeout=300), MOMENTUM, backend="step", schedule=schedule)
+    mesh = fp.mesh(pp=2, device="cpu", timeout=300)
+    return {name: training(mesh, MOMENTUM, backend="step", schedule=name) for name in ("gpipe", "1f1b")}
+
+
+def two_compiled_replicas() -> dict[str, Any]:
+    """Sums over the ranks in compiled code: gradients and buffers over replicas, weights and norms over stages."""
+    torch.set_num_threads(1)
+    mesh, replicas = fp.mesh(pp=2, device="cpu", timeout=300), fp.mesh(pp=1, dp=2, device="cpu", timeout=300)
+    return {
+        "weighted": training(mesh, CLIPPED, 5, weighted, backend="step"),
+        "replicas": training(replicas, CLIPPED, 5, weighted, num_microbatches=2, stages=1, backend="step"),
+        "tied": tied_training(mesh, backend="step"),
+        "buffers": buffers_after(replicas, "mean", backend="step", stages=1),
+        "buffers_interpreted": buffers_after(replicas, "mean", stages=1),
+    }
 
 
 def four_ranks(folder: Path) -> dict[str, Any]:

@@ -79,6 +79,21 @@ def test_buffers_may_be_read_and_returned_as_they_were():
     assert step.gather(state)[1] == {"scale": torch.tensor(2.0)}
 
 
+def test_a_buffer_may_be_reported_as_it_was():
+    """It once was read in the last stage, where the new ones of the microbatches before are not."""
+
+    def loss(params, batch, *, buffers):
+        new = buffers["mean"] * 0.5 + batch["x"].mean(0)
+        h = fp.mark_stage_end((batch["x"] - new) @ params["w"])
+        return fp.Out(h.square().mean(), aux={"old": fp.last(buffers["mean"])}, buffers={"mean": new})
+
+    step = step_of(loss, SGD, num_microbatches=2)
+    state = step.init({"w": torch.ones(5, 2)}, batch_of(), buffers={"mean": torch.zeros(5)})
+    state, metrics = step(state, batch_of())
+    torch.testing.assert_close(metrics["old"], batch_of()["x"][:4].mean(0))
+    assert len(step.lowered.stages) == 2
+
+
 @pytest.mark.parametrize(
     ("loss", "given", "text"),
     [

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import funpipe as fp
+from tests.api import ranks
 from tests.api.models import (
     batch_of,
     batches,
@@ -16,17 +17,7 @@ from tests.api.models import (
     step_of,
     trained,
 )
-from tests.api.ranks import (
-    CLIPPED,
-    MOMENTUM,
-    Normalized,
-    Tied,
-    normalized_loss,
-    tied_loss,
-    two_compiled,
-    two_ranks,
-    weighted,
-)
+from tests.api.ranks import CLIPPED, MOMENTUM, Normalized, Tied, normalized_loss, tied_loss, weighted
 
 STEPS = 20
 
@@ -43,7 +34,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(folder):
-    return fp.launch(two_ranks, 2, folder, timeout=240)
+    return fp.launch(ranks.two_ranks, 2, folder, timeout=240)
 
 
 def losses(rank):
@@ -197,12 +188,27 @@ def test_a_step_goes_on_after_mistakes(two):
         assert torch.equal(rank["mistakes"]["loss"], wanted[0])
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
-def test_twenty_compiled_steps_are_those_of_torch(schedule):
+def test_twenty_compiled_steps_are_those_of_torch_and_of_the_other_schedule():
     """Compiles: what runs on two ranks is the code that the compiler wrote."""
-    two = fp.launch(two_compiled, 2, schedule, timeout=400)
+    two = fp.launch(ranks.two_compiled, 2, timeout=400)
     params, wanted = eager(loss_fn, params_of(), batches(STEPS), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9))
-    assert same_metrics(*two)
-    assert largest_loss_error(losses(two[0]), wanted) < 1e-5
-    assert largest_error(two[0]["params"], params) < 1e-5
+    for name in ("gpipe", "1f1b"):
+        assert same_metrics(two[0][name], two[1][name])
+        assert largest_loss_error(losses(two[0][name]), wanted) < 1e-5
+        assert largest_error(two[0][name]["params"], params) < 1e-5
+    assert same_metrics(two[0]["gpipe"], two[0]["1f1b"])
+    assert same_bits(two[0]["gpipe"]["params"], two[0]["1f1b"]["params"])
+
+
+@pytest.mark.full
+def test_compiled_sums_over_ranks_are_those_of_the_interpreter(two):
+    """Compiles four steps."""
+    found = fp.launch(ranks.two_compiled_replicas, 2, timeout=400)
+    for name in ("weighted", "replicas"):
+        for rank in found:
+            for one, other in zip(rank[name]["metrics"], two[0][name]["metrics"], strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert torch.equal(found[0]["tied"]["copy"], found[1]["tied"]["copy"])
+    assert largest_loss_error(found[0]["tied"]["losses"], two[0]["tied"]["losses"]) < 1e-5
+    for rank in found:
+        torch.testing.assert_close(rank["buffers"], rank["buffers_interpreted"])

@@ -105,6 +105,12 @@ def test_gradients_are_added_inside_the_backwards():
     assert sorted(made.regions) == ["B0", "B1", "B2", "B3", "F0", "F1", "F2", "F3", "scalars"]
 
 
+def test_equal_stages_share_their_regions():
+    first = emit(merged(chain, 4, 4, ADAMW), 0, ADAMW, 7).first
+    forwards = {"F0": "F0", "F1": "F0", "F2": "F0", "F3": "F3"}
+    assert first == {"scalars": "scalars", **forwards, "B3": "B3", "B2": "B2", "B1": "B2", "B0": "B0"}
+
+
 @pytest.mark.parametrize("schedule", [GPipe(), OneFOneB()], ids=str)
 def test_regions_do_not_grow_with_microbatches(schedule):
     few, many = (emit(merged(chain, 4, count, ADAMW, schedule), 0, ADAMW, 7) for count in (4, 16))

@@ -129,7 +129,8 @@ def report(times: dict[str, list[float]], cold: dict[str, float]) -> None:
     best = min(("eager", "compiled"), key=lambda name: statistics.median(times[name]))
     ratios = sorted(a / b for a, b in zip(times["funpipe"], times[best], strict=True))
     low, middle, high = ratios[len(ratios) // 10], statistics.median(ratios), ratios[-1 - len(ratios) // 10]
-    print(f"step time / {best} torch.distributed.pipelining: {middle:.2f}  (10th to 90th percentile {low:.2f} to {high:.2f})")
+    spread = f"10th to 90th percentile {low:.2f} to {high:.2f}"
+    print(f"step time / {best} torch.distributed.pipelining: {middle:.2f}  ({spread})")
 
 
 def parse() -> argparse.Namespace:

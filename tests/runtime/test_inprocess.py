@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from funpipe._errors import TransportError
 from funpipe._typing import TensorType
-from funpipe.backends import transport as registry
+from funpipe.backends import installed
 from funpipe.backends.transport import Message
 from funpipe.runtime import InProcess
 
@@ -195,8 +195,9 @@ def test_misuse_is_an_error_and_no_wrong_number():
 
 
 def test_an_uninstalled_transport_is_not_found():
-    handle = registry.install(InProcess(1).endpoint(0))
-    assert registry.get(handle).rank == 0
-    registry.uninstall(handle)
+    handle = installed.new_handle()
+    installed.install(handle, installed.Endpoint(InProcess(1).endpoint(0), ()))
+    assert installed.endpoint(handle).transport.rank == 0
+    installed.uninstall(handle)
     with pytest.raises(TransportError, match=f"no transport .* handle {handle}.*while its mesh is open"):
-        registry.get(handle)
+        installed.endpoint(handle)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,6 +39,22 @@ def test_a_process_that_forgets_to_close_ends_silently():
     run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.endswith("MeshShape(pp=1, dp=1)\n")
     assert "Warning" not in run.stderr and "Traceback" not in run.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are read from /proc: Linux only")
+def test_no_thread_of_gloo_outlives_the_mesh():
+    """One that still held a tensor once aborted the process as it ended, now and then and under load."""
+    code = """
+import atexit, os, pathlib, torch
+names = lambda: {(p / "comm").read_text().strip() for p in pathlib.Path("/proc/self/task").iterdir()}
+atexit.register(lambda: print(sorted(n for n in names() if "runloop" in n)))
+from funpipe.runtime import Distributed, mesh
+transport = Distributed(mesh(pp=1, device="cpu"))
+transport.all_reduce(torch.ones(2), "world")
+print("pt_gloo_runloop" in names())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-2:] == ["True", "[]"]
 
 
 def test_a_process_without_a_gpu_of_its_own_is_told(monkeypatch):

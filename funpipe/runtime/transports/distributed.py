@@ -6,6 +6,8 @@ is the one that the verifier checked. Those are opened at the start, pair by pai
 doing it in the middle of a schedule could hang.
 """
 
+import atexit
+import weakref
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +66,7 @@ class Distributed:
         if mesh.device.type == "cuda":
             self.forward, self.backward = _direction(mesh), _direction(mesh)
             self.open_channels()
+        atexit.register(_let_go, weakref.ref(self))  # before `Mesh.close`, which was registered earlier
 
     def send(self, tensor: Tensor, message: Message) -> None:
         """See `Transport.send`."""
@@ -185,6 +188,13 @@ class Gathering:
         with self.transport.naming_collective("all_gather", self.group):
             self.transport.wait(self.work)
         return self.parts
+
+
+def _let_go(transport: "weakref.ref[Distributed]") -> None:
+    """Forgets the groups when the process ends, so that `Mesh.close` really ends them."""
+    if (held := transport()) is not None:
+        held.groups.clear()
+        del held.forward, held.backward
 
 
 def _direction(mesh: Mesh) -> dist.ProcessGroup:
