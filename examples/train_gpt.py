@@ -24,8 +24,6 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import funpipe as fp
-from funpipe.runtime import Mesh
-from funpipe.runtime.state import State
 
 Batch = dict[str, Tensor]
 
@@ -68,7 +66,7 @@ def train(options: argparse.Namespace) -> None:
         report(fp.restore(model, params, buffers), corpus, step, options)
 
 
-def training_step(model: GPT, mesh: Mesh, options: argparse.Namespace) -> tuple[fp.TrainStep, dict[str, Tensor]]:
+def training_step(model: GPT, mesh: fp.Mesh, options: argparse.Namespace) -> tuple[fp.TrainStep, dict[str, Tensor]]:
     """Makes a module a pipeline that trains it; the step, and the first parameters."""
     apply, params, buffers = fp.functionalize(model)
 
@@ -91,8 +89,8 @@ def training_step(model: GPT, mesh: Mesh, options: argparse.Namespace) -> tuple[
 
 
 def run(
-    step: fp.TrainStep, state: State, batch: Callable[[int], Batch], mesh: Mesh, options: argparse.Namespace
-) -> State:
+    step: fp.TrainStep, state: fp.State, batch: Callable[[int], Batch], mesh: fp.Mesh, options: argparse.Namespace
+) -> fp.State:
     """Makes the updates that are left, under a bar with the loss and the tokens (bytes) in a second."""
     with progress(state.step, options) as bar:
         step.compile(batch(0))
@@ -117,13 +115,13 @@ def progress(done: int, options: argparse.Namespace) -> tqdm:
     return tqdm(desc=desc, total=total, initial=initial, unit=" tokens", unit_scale=True, disable=not leads())
 
 
-def save(step: fp.TrainStep, state: State, mesh: Mesh, options: argparse.Namespace) -> None:
+def save(step: fp.TrainStep, state: fp.State, mesh: fp.Mesh, options: argparse.Namespace) -> None:
     """Writes a checkpoint under the module's own names, with the options that a resumed run must keep."""
     saved = {**step.state_dict(state), "options": command_line.deciding(options)}
     fp.checkpoint.save(options.checkpoint / f"step-{state.step}", saved, mesh)
 
 
-def load(path: Path, step: fp.TrainStep, state: State, mesh: Mesh) -> State:
+def load(path: Path, step: fp.TrainStep, state: fp.State, mesh: fp.Mesh) -> fp.State:
     """The state in a checkpoint; each rank reads its own part, however many ranks wrote it."""
     return step.load(state, fp.checkpoint.load(path, step.state_dict(state), mesh))
 

@@ -25,6 +25,8 @@ from funpipe.functional import mean as mean
 from funpipe.functional import microbatch as microbatch
 from funpipe.functional import restore as restore
 from funpipe.functional import sum as sum
+from funpipe.runtime import Mesh as Mesh
+from funpipe.runtime import State as State
 from funpipe.runtime import checkpoint as checkpoint
 from funpipe.runtime import launch as launch
 from funpipe.runtime import mesh as mesh

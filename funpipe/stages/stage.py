@@ -10,7 +10,7 @@ from funpipe._typing import TensorType
 Kind = Literal["F", "B", "I", "W"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Region:
     """A part of the graph that runs as one piece: the forward or the backward of a stage, for one microbatch.
 
@@ -35,6 +35,9 @@ class Region:
         """The region's name, such as `F0`."""
         return f"{self.kind}{self.stage}"
 
+    def __repr__(self) -> str:
+        return f"Region({self.name}, {len(self.inputs)} inputs, {len(self.outputs)} outputs)"
+
     def as_text(self) -> str:
         """The signature and the operations."""
         inputs = ", ".join(f"{n}: {self.types[n]}" for n in self.inputs)
@@ -46,7 +49,7 @@ class Region:
         return [n for n in self.module.graph.nodes if n.op == "call_function"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stage:
     """A contiguous part of the model.
 
@@ -72,6 +75,9 @@ class Stage:
     def regions(self) -> tuple[Region, ...]:
         """The stage's regions, forward first."""
         return (self.F,) if self.B is None else (self.F, self.B)
+
+    def __repr__(self) -> str:
+        return f"Stage({self.index}, {len(self.params)} parameters, {', '.join(map(repr, self.regions))})"
 
     def as_text(self) -> str:
         """The stage's parameters and regions."""
