@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from funpipe._errors import FunpipeError
+from funpipe._errors import FunpipeError, FunpipeTypeError
 from funpipe._typing import Tree
 from funpipe.functional.tree import unflatten_named
 from funpipe.optim import Optimizer
@@ -242,6 +242,11 @@ def train_step(
         >>> step.gather(state)[0]["w"].flatten()
         tensor([0.4000, 0.4000, 0.4000])
     """
+    if optimizer is None:
+        raise FunpipeTypeError(
+            "the optimizer is None, and such a step would never train: pass one of funpipe.optim, such as "
+            "fp.optim.adamw(3e-4), or use fp.value_and_grad for gradients alone."
+        )
     return TrainStep(
         Setup(loss_fn, optimizer, mesh, stages, schedule, num_microbatches, batch_spec, backend, numerics, buffers)
     )

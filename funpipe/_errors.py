@@ -38,7 +38,7 @@ class ProgramError(FunpipeError):
 
 
 class CompileError(FunpipeError):
-    """A compiled step whose generated code does not do what its program says."""
+    """A step that torch cannot compile, or whose generated code does not do what its program says."""
 
 
 class MeshError(FunpipeError):

@@ -1,5 +1,6 @@
 """The guide is run: its blocks one after the other, its script on two processes."""
 
+import os
 import re
 import subprocess
 import sys
@@ -26,7 +27,8 @@ def test_the_blocks_run_in_order_and_the_model_learns():
 def test_the_script_runs_on_two_processes(tmp_path):
     ((title, code),) = [(title, code) for title, code in BLOCKS if title]
     (tmp_path / title).write_text(code)
-    done = subprocess.run([sys.executable, tmp_path / title], capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, tmp_path / title], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     losses = eval(done.stdout)
     assert len(set(losses)) == 1 and losses[0] < 1

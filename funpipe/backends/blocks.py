@@ -75,12 +75,13 @@ def block(
 def scalars_block(optimizer: Optimizer) -> Block:
     """The optimizer's numbers of one step, from the step's count."""
     names = tuple(_scalars(optimizer))
-    module = make_fx(lambda step: tuple(optimizer.scalars(step).values()), tracing_mode="fake")(torch.tensor(0))
+    count = torch.tensor(0, device="cpu")
+    module = make_fx(lambda step: tuple(optimizer.scalars(step).values()), tracing_mode="fake")(count)
     return Block(module, ("step",), names)
 
 
 def _scalars(optimizer: Optimizer | None) -> dict[str, Tensor]:
-    found = optimizer.scalars(torch.tensor(0)) if optimizer else {}
+    found = optimizer.scalars(torch.tensor(0, device="cpu")) if optimizer else {}
     return {f"{SCALARS}{n}": t for n, t in found.items()}
 
 

@@ -100,7 +100,7 @@ class _Emitter:
         if updates:
             self._scalars()
         self._body()
-        if updates:
+        if self.optimizer is not None:  # also on a rank that has nothing to update: the count is the whole step's
             self.lines.append(f"{self.variables['step']}.add_(1)")
         returned = "".join(f"{self.variables[value]}, " for value in self.program.outputs.values())
         head = f"def step(token, {', '.join(arguments)}):"

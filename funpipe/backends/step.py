@@ -27,7 +27,7 @@ class WholeStep:
 
     def __init__(self, program: Program, emitted: Emitted, function: Callable[..., Any], code: str) -> None:
         self.program, self.emitted, self.function, self.code = program, emitted, function, code
-        self.token = torch.zeros(1)
+        self.token = torch.zeros(1, device="cpu")
 
     @torch.no_grad()
     def __call__(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -58,7 +58,7 @@ def step(programs: Programs, request: Request, optimizer: Optimizer | None, exam
     program = programs.programs[request.rank]
     emitted = emit(programs, request.rank, optimizer, request.transport)
     what = f"rank {program.rank}: the step"
-    function, code = ahead_of_time(_function(emitted, request.fuse), (torch.zeros(1), *example), what)
+    function, code = ahead_of_time(_function(emitted, request.fuse), (torch.zeros(1, device="cpu"), *example), what)
     check_order(program, code, request.transport)
     return WholeStep(program, emitted, function, code)
 

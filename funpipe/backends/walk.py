@@ -1,6 +1,7 @@
 """The backends that walk the instruction list in Python: `interpret`, and `regions`, which compiles each region."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -41,10 +42,8 @@ class Walk:
     def __call__(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         values = dict(zip(self.program.inputs, inputs, strict=True))
         env = Environment(self.programs, values, self.optimizer, self.run)
-        for instruction in self.program.instructions:
-            self._step(instruction, env)
-        if self.optimizer is not None:
-            env.values["step"] = env.values["step"] + 1
+        with _as_traced({value.device.type for value in inputs}):
+            self._run(env)
         outputs = {name: env[value] for name, value in self.program.outputs.items()}
         return {n: env.values[n] for n in self.program.inputs} | outputs
 
@@ -52,11 +51,26 @@ class Walk:
         """The program."""
         return self.program.as_text()
 
+    def _run(self, env: Environment) -> None:
+        for instruction in self.program.instructions:
+            self._step(instruction, env)
+        if self.optimizer is not None:
+            env.values["step"] = env.values["step"] + 1
+
     def _step(self, instruction: Instruction, env: Environment) -> None:
         if isinstance(instruction, _COMMUNICATION):
             communicate(instruction, env, endpoint(self.handle))
         else:
             execute(instruction, env)
+
+
+@contextmanager
+def _as_traced(devices: Iterable[str]) -> Iterator[None]:
+    """Without autocast: the casts that the loss function asked for are in the graph, and no others are wanted."""
+    with ExitStack() as stack:
+        for device in devices:
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 _COMMUNICATION = (Send, WaitSend, PostRecv, WaitRecv, AllReduce)

@@ -54,6 +54,8 @@ def check_names(
         if name not in known:
             raise TreeError(_unknown(name, expected, what, aliases or {}))
     missing = [name for name in expected if name not in set(given)]
+    if missing == [""]:
+        raise TreeError(f"{what}: it has no leaf, but one tensor was expected; pass that tensor.")
     if missing:
         raise TreeError(f"{what}: missing {quoted(missing)}; pass a value for each name.")
 
@@ -63,6 +65,14 @@ def _unknown(name: str, expected: list[str], what: str, aliases: Mapping[str, st
     if name in aliases:
         owner = aliases[name]
         return f"{what}: {name!r} is tied to {owner!r} and is one leaf with it; pass it as {owner!r} only."
+    if name == "" and expected:
+        return (
+            f"{what}: it is a single tensor, but a tree was expected; pass a tree with the leaves {quoted(expected)}."
+        )
+    if expected == [""]:
+        return (
+            f"{what}: it has a leaf {name!r}, but a single tensor was expected; pass that tensor without a container."
+        )
     close = nearest(name, expected) or expected
     names = f"the nearest names are {quoted(close)}; use one of them" if close else "no leaf is expected; remove it"
     return f"{what}: unknown leaf {name!r}; {names}."

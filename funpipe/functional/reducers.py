@@ -48,7 +48,7 @@ def mean(x: Tensor) -> Reduced:
     """The mean over the microbatches.
 
     Args:
-        x: The microbatch's value; floating-point or integer, any shape.
+        x: The microbatch's value; floating-point, or integer, whose mean is floating-point; any shape.
 
     Returns:
         The value with its reducer, for `fp.Out(loss, aux={name: ...})`.
@@ -67,7 +67,7 @@ def sum(x: Tensor) -> Reduced:
     """The sum over the microbatches.
 
     Args:
-        x: The microbatch's value; floating-point or integer, any shape.
+        x: The microbatch's value; floating-point, or integer, whose sum is int64; any shape.
 
     Returns:
         The value with its reducer, for `fp.Out(loss, aux={name: ...})`.
@@ -147,7 +147,7 @@ def combine(kind: ReduceKind, values: Sequence[Tensor]) -> Tensor:
         values: One value for each microbatch; sums are taken from the first to the last.
 
     Returns:
-        The value of the step; for `mean` a floating-point tensor.
+        The value of the step; of integers the `sum` is int64 and the `mean` floating-point.
 
     Raises:
         LossError: The reducer is unknown, or there are no values.
@@ -160,9 +160,9 @@ def combine(kind: ReduceKind, values: Sequence[Tensor]) -> Tensor:
         raise LossError(f"fp.{kind} got no values to combine; pass one for each microbatch.")
     match kind:
         case "mean":
-            return reduce(torch.add, values) / len(values)
+            return _total(values) / len(values)
         case "sum":
-            return reduce(torch.add, values)
+            return _total(values)
         case "max":
             return reduce(torch.maximum, values)
         case "last":
@@ -170,3 +170,9 @@ def combine(kind: ReduceKind, values: Sequence[Tensor]) -> Tensor:
         case "cat":
             return torch.cat(list(values))
     raise LossError(f"unknown reducer {kind!r}; use one of {', '.join(KINDS)}.")
+
+
+def _total(values: Sequence[Tensor]) -> Tensor:
+    """The sum, from the first to the last; of integers in int64, which a narrow type would not hold."""
+    adds = values[0].is_floating_point() or values[0].is_complex()
+    return reduce(torch.add, values if adds else [v.to(torch.int64) for v in values])

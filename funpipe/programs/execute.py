@@ -144,7 +144,7 @@ def _scale(i: Scale, env: Environment) -> None:
 def _squares(i: Squares, env: Environment) -> None:
     grads = {b: env[f"grad.{b}"] for b in i.buckets}
     kind = env.programs.types["squares"]
-    env.values["squares"] = squares(env.programs.layout, env.programs.leaf_order, grads, kind.dtype)
+    env.values["squares"] = squares(env.programs.layout, env.programs.leaf_order, grads, kind)
 
 
 def _update(i: Update, env: Environment) -> None:

@@ -118,13 +118,17 @@ class Rank:
 
     def _inputs(self, tail: Tail) -> tuple[str, ...]:
         """What must be there when the step begins, in the order: state, batch, constants."""
-        held = self.reads | {v for i in self.out for v in i.reads}
+        held = self.reads | {v for i in self.out for v in i.reads} | self._written(tail)
         state = [f"bucket.{b.name}" for s in self.stages for b in self.shared.layout.of_stage(s.index)]
         state += [f"slot.{p}.{b}" for b, paths in tail.slots.items() for p in paths]
         mine = {s.index for s in self.stages}
         state += [f"leaf.{n}" for n, holders in self.shared.layout.loose.items() if self._holds_loose(n, mine, holders)]
         rest = [f"{kind}.{n}" for kind, part in self._leaves().items() for n in part if f"{kind}.{n}" in held]
         return (*state, "step", *rest)
+
+    def _written(self, tail: Tail) -> set[str]:
+        """The buffers that live here because they are updated here, read or not; an evaluation keeps none."""
+        return {n for n in tail.outputs if n.startswith("buffer.")} if self.shared.differentiates else set()
 
     def _leaves(self) -> dict[str, list[str]]:
         traced = self.source.traced

@@ -20,6 +20,7 @@ from funpipe.programs.instructions import (
 )
 from funpipe.programs.layout import Bucket
 from funpipe.programs.shared import Shared
+from funpipe.programs.types import reducer_of
 from funpipe.stages.stage import Stage
 
 
@@ -152,12 +153,7 @@ class Tail:
         for stage in self.stages:
             for name, value in stage.results.items():
                 if not name.startswith("buffer."):
-                    kind = self._kind(name)
+                    kind = reducer_of(self.source.traced, name)
                     self.shared.reducers[name] = kind
                     out.append(Reduce(kind, self._of_all(value), f"result.{name}"))
                     self.outputs[name] = f"result.{name}"
-
-    def _kind(self, name: str) -> str:
-        if name in ("loss", "weight"):
-            return "sum" if "weight" in self.source.traced.outputs else "mean"
-        return self.source.traced.reducers[name.removeprefix("aux.")]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from funpipe._typing import TensorType
+from funpipe.programs.execute import reduced
 from funpipe.programs.layout import Layout
 from funpipe.stages.stage import Stage
 from funpipe.tracing.fake import contiguous
@@ -61,8 +62,21 @@ def whole_batch(kind: TensorType, dim: int | None, count: int) -> TensorType:
 def _results(traced: Traced, count: int) -> dict[str, TensorType]:
     found = {}
     for name, node in traced.outputs.items():
-        kind = contiguous(TensorType.of(node.meta["val"]))
-        if traced.reducers.get(name.removeprefix("aux.")) == "cat":
-            kind = contiguous(replace(kind, shape=(kind.shape[0] * count, *kind.shape[1:])))
-        found[f"result.{name}"] = kind
+        if not name.startswith("buffer."):
+            found[f"result.{name}"] = _reduced(reducer_of(traced, name), TensorType.of(node.meta["val"]), count)
     return found
+
+
+def reducer_of(traced: Traced, name: str) -> str:
+    """How an output that is no buffer is combined over the microbatches, and over the replicas."""
+    if name.startswith("aux."):
+        return traced.reducers[name.removeprefix("aux.")]
+    if name == "weight":
+        return "weight"
+    return "sum" if "weight" in traced.outputs else "mean"
+
+
+def _reduced(reducer: str, kind: TensorType, count: int) -> TensorType:
+    """The type that a reducer gives, found by running it without values."""
+    values = [torch.empty(kind.shape, dtype=kind.dtype, device="meta") for _ in range(count)]
+    return contiguous(replace(TensorType.of(reduced(reducer, values)), device=kind.device))

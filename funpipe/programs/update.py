@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from funpipe._typing import TensorType
 from funpipe.functional.tree import named_leaves, unflatten_named
 from funpipe.optim import Context, Optimizer
 from funpipe.optim.norm import norm_of_squares, square_sum
@@ -57,22 +58,22 @@ def _known(norm: Tensor | None) -> Tensor:
     return norm
 
 
-def squares(layout: Layout, order: Sequence[str], grads: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
+def squares(layout: Layout, order: Sequence[str], grads: dict[str, Tensor], kind: TensorType) -> Tensor:
     """The sum of squares of each leaf's gradient, zero where the leaf is on another rank.
 
     Args:
         layout: where the leaves live.
         order: all leaves with a gradient.
         grads: flat gradients of this rank's buckets, by name.
-        dtype: of the result, shape `(len(order),)`.
+        kind: of the result, shape `(len(order),)`; its device is where a rank without gradients makes it.
     """
-    device = next(iter(grads.values())).device if grads else None
-    found = torch.zeros(len(order), dtype=dtype, device=device)
+    device = next(iter(grads.values())).device if grads else kind.device
+    found = torch.zeros(len(order), dtype=kind.dtype, device=device)
     parts = list(found.unbind())
     for i, leaf in enumerate(order):
         home = layout.home(leaf)
         if home is not None and home[0].name in grads:
-            parts[i] = square_sum(home[1].view(grads[home[0].name])).to(dtype)
+            parts[i] = square_sum(home[1].view(grads[home[0].name])).to(kind.dtype)
     return torch.stack(parts) if parts else found
 
 

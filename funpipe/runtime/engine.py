@@ -1,6 +1,6 @@
 """The engine behind the steps: traces, compiles once for each batch shape, runs, and moves leaves in and out."""
 
-import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,10 +8,10 @@ import optree
 import torch
 from torch import Tensor
 
-from funpipe._errors import BatchError, FunpipeTypeError, LossError, StateError, TraceError
+from funpipe._errors import FunpipeTypeError, LossError, StateError, TraceError, TreeError
 from funpipe._typing import TensorType, Tree
-from funpipe.backends.transport import Pending, Transport
-from funpipe.functional.tree import check_same, named_leaves
+from funpipe.backends.transport import Transport
+from funpipe.functional.tree import check_same, named_leaves, place
 from funpipe.programs.layout import Layout
 from funpipe.programs.program import Programs
 from funpipe.runtime.follow import Follow, holders, operators
@@ -21,10 +21,11 @@ from funpipe.runtime.leaves_of_state import initial_values
 from funpipe.runtime.metrics import Metrics, pack
 from funpipe.runtime.setup import Setup
 from funpipe.runtime.state import State
-from funpipe.runtime.transports import Distributed
+from funpipe.runtime.together import breaking, require_same_batches, telling, transport_of
 from funpipe.schedules import Table
 from funpipe.stages import Cutter
 from funpipe.tracing import trace
+from funpipe.tracing.trace import trainable
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class Model:
 
     Args:
         params, buffers: types by name.
+        trained: the parameters that are trained.
         specs: the structures of both trees.
         batch: the batch of the first call.
         tree: both trees on the meta device, for tracing again.
@@ -41,6 +43,7 @@ class Model:
 
     params: dict[str, TensorType]
     buffers: dict[str, TensorType]
+    trained: frozenset[str]
     specs: tuple[Any, Any]
     batch: BatchInputs
     tree: tuple[Tree, Tree]
@@ -66,11 +69,10 @@ class Engine:
     transport: Transport | None = None
     lowered: LoweredStep | None = None
     compiled: dict[Any, CompiledStep] = field(default_factory=dict)
-    announced: Pending | None = None
 
     def __post_init__(self) -> None:
         if self.setup.mesh is not None and self.transport is None:
-            self.transport = Distributed(self.setup.mesh)
+            self.transport = transport_of(self.setup.mesh)
 
     def trace(self, params: Tree, batch: Tree, buffers: Tree) -> TracedStep:
         """The first rung of the ladder."""
@@ -88,12 +90,15 @@ class Engine:
 
     def prepare(self, params: Tree, batch: Tree, buffers: Tree) -> tuple[Model, LoweredStep]:
         """Traces and lowers for the first time; what was compiled before is forgotten."""
-        named, spec = named_leaves(params, what="params")
-        held, held_spec = named_leaves({} if buffers is None else buffers, what="buffers")
-        lowered = self.trace(params, batch, buffers).lower()
-        inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec)
+        with telling(self.transport, self.setup.mesh):
+            named, spec = named_leaves(params, what="params")
+            held, held_spec = named_leaves({} if buffers is None else buffers, what="buffers")
+            lowered = self.trace(params, batch, buffers).lower()
+            inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec)
+        require_same_batches(inputs, self.transport, self.setup.mesh)
         device = _device(self.setup, params)
-        self.model = Model(_types(named), _types(held), (spec, held_spec), inputs, _shapes(params, buffers), device)
+        trained, specs = frozenset(trainable(named)), (spec, held_spec)
+        self.model = Model(_types(named), _types(held), trained, specs, inputs, _shapes(params, buffers), device)
         self.lowered = lowered
         self.compiled.clear()
         return self.model, lowered
@@ -107,7 +112,8 @@ class Engine:
         """The state of trees like the first ones; prepares for the first."""
         if self.model is None or self.lowered is None:
             return self.init(params, batch, buffers)
-        require_known(self.model, params, buffers)
+        with telling(self.transport, self.setup.mesh):
+            require_known(self.model, params, buffers)
         return self._state(self.model, self.lowered, params, buffers)
 
     def _state(self, model: Model, lowered: LoweredStep, params: Tree, buffers: Tree) -> State:
@@ -123,13 +129,19 @@ class Engine:
             raise StateError("this step has no state yet: call step.init(params, batch) first.")
         return self.model, self.lowered
 
-    def step_for(self, batch: Tree) -> tuple[CompiledStep, BatchInputs]:
-        """The compiled step for a batch's shapes, compiled at its first use."""
+    def step_for(self, batch: Tree, check: Callable[[], object] = lambda: None) -> tuple[CompiledStep, BatchInputs]:
+        """The compiled step for a batch's shapes, compiled at its first use.
+
+        Args:
+            batch: the batch.
+            check: raises what else is wrong on this rank; an error here is raised on all ranks.
+        """
         model, lowered = self.first()
-        inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec, like=model.batch)
-        self._announce(inputs)
+        with telling(self.transport, self.setup.mesh):
+            check()
+            inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec, like=model.batch)
+        require_same_batches(inputs, self.transport, self.setup.mesh)
         if inputs.key not in self.compiled:
-            self._require_same_batches()
             if inputs.key != model.batch.key:
                 lowered = self._lowered_again(batch, model.batch.difference_text(inputs))
             self.compiled[inputs.key] = lowered.compile()
@@ -151,31 +163,18 @@ class Engine:
         except (TraceError, LossError) as error:
             raise type(error)(f"batch: {changed} as in the batch given to init, and then {error}") from error
 
-    def _announce(self, inputs: BatchInputs) -> None:
-        """Tells the other ranks which shapes come next; nobody waits for it unless a step has to be compiled."""
-        if self.transport is None or self.setup.mesh is None:
-            return
-        self._require_same_batches()
-        self.announced = self.transport.all_gather_start(_digest(inputs).to(self.setup.mesh.device), "world")
-
-    def _require_same_batches(self) -> None:
-        """Raises if ranks were given batches of different shapes: they would wait for each other's plans for ever."""
-        if self.announced is None:
-            return
-        found, self.announced = self.announced.wait(), None
-        odd = [rank for rank, digest in enumerate(found) if not torch.equal(digest, found[0])]
-        if odd:
-            raise BatchError(
-                f"batch: global rank {odd[0]} got a batch of other shapes than rank 0 in the same step: pass every "
-                "rank a batch of the same sizes, for instance by dropping or padding (fp.microbatch.pad) the last one."
-            )
-
     def run(self, state: State, compiled: CompiledStep, inputs: BatchInputs) -> tuple[dict[str, Tensor], Metrics]:
         """Runs a compiled step on a state's values; all values it leaves, and its results."""
         values = {f"batch.{n}": t for n, t in inputs.leaves.items()} | state.values
         consts = compiled.lowered.origin.traced.consts
         values |= {f"const.{n}": t for n, t in consts.items()}
         device = self.first()[0].device
+        with breaking(self.transport):
+            return self._run(compiled, values, device)
+
+    def _run(
+        self, compiled: CompiledStep, values: dict[str, Tensor], device: torch.device
+    ) -> tuple[dict[str, Tensor], Metrics]:
         found = compiled.executable([_placed(values[n], n, compiled, device) for n in compiled.program.inputs])
         return found, self._metrics(compiled, found)
 
@@ -192,8 +191,10 @@ class Engine:
 def advance(engine: Engine, state: State, batch: Tree) -> tuple[State, Metrics]:
     """Consumes a state: runs a step and gives the state after it."""
     _, lowered = engine.first()
-    require_state(state).require(signature(lowered.all, engine.setup))
-    compiled, inputs = engine.step_for(batch)  # what can be wrong with the batch is found before the state is touched
+    wanted = signature(lowered.all, engine.setup)
+    compiled, inputs = engine.step_for(
+        batch, lambda: require_state(state).require(wanted)
+    )  # what can be wrong with the batch is found before the state is touched
     state.status = "running"
     try:
         found, metrics = engine.run(state, compiled, inputs)
@@ -223,15 +224,21 @@ def require_state(state: object) -> State:
 
 
 def require_known(model: Model, params: Tree, buffers: Tree) -> None:
-    """Raises unless trees have the structure, shapes and dtypes of the first ones."""
+    """Raises unless trees have the structure, shapes and dtypes of the first ones, and the same leaves are trained."""
     check_same(model.params, params, what="params")
     check_same(model.buffers, {} if buffers is None else buffers, what="buffers")
+    named = named_leaves(params, what="params")[0]
+    changed = model.trained.symmetric_difference(trainable(named))
+    if changed:
+        raise TreeError(_trained_text(next(n for n in named if n in changed), model))
 
 
-def _digest(inputs: BatchInputs) -> Tensor:
-    """A hash of a batch's names, shapes and dtypes: the same number in every process."""
-    raw = hashlib.blake2b(repr(inputs.key).encode(), digest_size=8).digest()
-    return torch.frombuffer(bytearray(raw), dtype=torch.int64)
+def _trained_text(name: str, model: Model) -> str:
+    before, now = ("trained", "frozen") if name in model.trained else ("frozen", "trained")
+    return (
+        f"params: {place(name)} was {before} in the first call and is {now} by the requires_grad of these: make "
+        "another function for other trained leaves, or give the leaves the requires_grad that they had."
+    )
 
 
 def _types(named: dict[str, Tensor]) -> dict[str, TensorType]:

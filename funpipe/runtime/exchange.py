@@ -1,7 +1,7 @@
 """Whole trees from what the ranks hold, and each rank's part of whole trees."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ def _home_of_leaf(programs: Programs, leaf: str) -> int:
 
 
 def _home_of_buffer(programs: Programs, buffer: str) -> int:
-    """The rank that updates a buffer, else the first that reads it, else the first."""
+    """The rank that updates a buffer (an input of its program, too), else the first that reads it, else the first."""
     name = f"buffer.{buffer}"
     writer = next((p.rank for p in programs.programs if name in p.outputs), None)
     reader = next((p.rank for p in programs.programs if name in p.inputs), 0)
@@ -111,15 +111,25 @@ def loaded(engine: Engine, state: State, saved: Mapping[str, object]) -> State:
             values[name] = fill(bucket_named(layout, bucket), parts[path], model.device)
         elif kind in ("leaf", "buffer"):
             values[name] = (params if kind == "leaf" else held)[rest].detach().to(model.device, copy=True).contiguous()
-    values["step"] = torch.tensor(_step_of(saved), dtype=torch.int64)
+    values["step"] = torch.tensor(_step_of(saved), dtype=torch.int64, device="cpu")
     return State(values, state.signature)
 
 
 def _step_of(saved: Mapping[str, object]) -> int:
     step = saved.get("step")
-    if not isinstance(step, int | Tensor):
+    if not _is_count(step) or int(step) < 0:
         raise StateError(f"the saved state has step={step!r}: pass what step.state_dict returned.")
     return int(step)
+
+
+def _is_count(value: object) -> TypeGuard[int | Tensor]:
+    """Whether a value is one whole number, as an int or a tensor without dimensions."""
+    if isinstance(value, Tensor):
+        return value.ndim == 0 and value.dtype in _WHOLE
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def _part(saved: Mapping[str, object], path: str, template: Named) -> Named:

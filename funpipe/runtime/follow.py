@@ -13,7 +13,7 @@ from funpipe._errors import StageError
 from funpipe.programs.layout import Layout
 from funpipe.schedules import Table
 from funpipe.stages import Cutter, Stage
-from funpipe.stages.sources import Sources
+from funpipe.stages.sources import Sources, owner_of
 from funpipe.tracing.traced import Traced
 
 Holders = dict[str, tuple[int, ...]]
@@ -44,7 +44,8 @@ class Follow(Cutter):
         """
         sources = Sources(traced.graph)
         nodes = [(at, node) for at, node in enumerate(traced.forward) if not sources.floats(node)]
-        reads = [self._reads(node, sources) for _, node in nodes]
+        written = _written(traced, sources)
+        reads = [self._leaves(node, sources, written) for _, node in nodes]
         if operators(traced) == self.operators:
             stages = [sum(cut <= at for cut in self.cuts) for at, _ in nodes]
             if all(self._holds(stage, names) for stage, names in zip(stages, reads, strict=True)):
@@ -52,9 +53,10 @@ class Follow(Cutter):
         stages = self._stages(reads)
         return tuple(nodes[stages.index(stage)][0] for stage in range(1, self.num_stages))
 
-    def _reads(self, node: fx.Node, sources: Sources) -> list[str]:
+    def _leaves(self, node: fx.Node, sources: Sources, written: dict[fx.Node, list[str]]) -> list[str]:
+        """What an operation reads or updates."""
         names = [".".join(s.meta["leaf"]) for s in sources.of(node) if s.op == "placeholder"]
-        return [n for n in names if n in self.holders]
+        return [n for n in (*names, *written.get(node, ())) if n in self.holders]
 
     def _holds(self, stage: int, names: Sequence[str]) -> bool:
         return all(stage in self.holders[n] for n in names)
@@ -85,20 +87,34 @@ class Follow(Cutter):
         raise StageError(_order_text(names, stage, self.holders))
 
 
+def _written(traced: Traced, sources: Sources) -> dict[fx.Node, list[str]]:
+    """The buffers that each operation updates; an evaluation drops them."""
+    found: dict[fx.Node, list[str]] = {}
+    for name, node in traced.outputs.items() if traced.gradients else ():
+        for anchor in sources.anchors([node]) if name.startswith("buffer.") else ():
+            found.setdefault(owner_of(anchor), []).append(name)
+    return found
+
+
 def operators(traced: Traced) -> tuple[str, ...]:
     """The forward operations of a graph, in order."""
     return tuple(str(node.target) for node in traced.forward)
 
 
 def holders(layout: Layout, stages: Sequence[Stage], table: Table, buffers: Sequence[str]) -> Holders:
-    """The stages that hold each parameter and buffer of a step; those of rank 0 hold buffers that nothing reads."""
+    """The stages that hold each parameter and buffer of a step; those of rank 0 hold unused buffers."""
     found: Holders = {f"param.{s.leaf}": (b.stage,) for b in layout.buckets for s in b.slots}
     for leaf, copies in layout.loose.items():
         found[f"param.{leaf}"] = tuple(sorted({*found.get(f"param.{leaf}", ()), *copies}))
     first = tuple(stage.index for stage in stages if table.placement[stage.index] == 0)
     for name in (f"buffer.{b}" for b in buffers):
-        found[name] = tuple(s.index for s in stages if any(name in r.inputs for r in s.regions)) or first
+        found[name] = tuple(s.index for s in stages if _uses(s, name)) or first
     return found
+
+
+def _uses(stage: Stage, buffer: str) -> bool:
+    """Whether a stage reads or updates a buffer."""
+    return buffer in stage.results or any(buffer in region.inputs for region in stage.regions)
 
 
 def require_held(holders: Holders, stages: Sequence[Stage]) -> None:

@@ -1,5 +1,6 @@
 """The ladder from a loss function to a step that runs: traced, lowered, compiled; each rung is a value and prints."""
 
+import weakref
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -141,6 +142,7 @@ class LoweredStep:
         except BaseException:
             uninstall(handle)
             raise
+        weakref.finalize(executable, uninstall, handle)  # the transport lives as long as what dispatches to it
         return CompiledStep(self, executable)
 
     def _example(self) -> list[Tensor]:

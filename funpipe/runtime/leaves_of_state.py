@@ -52,16 +52,16 @@ def initial_values(
             values[name] = params[rest].detach().to(device, copy=True).contiguous()
         elif kind == "buffer":
             values[name] = buffers[rest].detach().to(device, copy=True).contiguous()
-    values["step"] = torch.zeros((), dtype=torch.int64)
+    values["step"] = torch.zeros((), dtype=torch.int64, device="cpu")
     if program.rank == 0:
         values |= {
-            f"buffer.{n}": b.detach().to(device, copy=True) for n, b in buffers.items() if _is_unread(programs, n)
+            f"buffer.{n}": b.detach().to(device, copy=True) for n, b in buffers.items() if _is_unused(programs, n)
         }
     return values
 
 
-def _is_unread(programs: Programs, buffer: str) -> bool:
-    """Whether no rank reads a buffer: the first one keeps it then."""
+def _is_unused(programs: Programs, buffer: str) -> bool:
+    """Whether no rank reads or updates a buffer: the first one keeps it then."""
     return not any(f"buffer.{buffer}" in p.inputs for p in programs.programs)
 
 

@@ -41,6 +41,11 @@ class Mesh:
     timeout: float
     owns_process_group: bool
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` ran."""
+        return self.device_mesh is None
+
     def close(self) -> None:
         """Ends the process group if `mesh` started it; runs by itself when the process ends.
 

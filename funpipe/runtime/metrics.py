@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from funpipe._errors import ProgramError
 from funpipe._typing import TensorType
-from funpipe.functional.reducers import combine
+from funpipe.programs.execute import reduced
 from funpipe.programs.program import Programs
 
 
@@ -74,12 +75,25 @@ class Metrics(Mapping[str, Tensor]):
 
 
 def pack(results: Results, local: dict[str, Tensor], device: torch.device) -> Tensor:
-    """One rank's results as bytes, zeros for those of other ranks: the same length on every rank."""
-    parts = [
-        (local[n].detach() if n in local else torch.zeros(k.shape, dtype=k.dtype)).to(device).contiguous()
-        for n, k in results.types.items()
-    ]
+    """One rank's results as bytes, zeros for those of other ranks: the same length on every rank.
+
+    Raises:
+        ProgramError: a result is not of its type, so that other ranks would read other bytes.
+    """
+    parts = [_part(n, k, local.get(n)).to(device).contiguous() for n, k in results.types.items()]
     return torch.cat([p.reshape(-1).view(torch.uint8) for p in parts]) if parts else torch.zeros(0, dtype=torch.uint8)
+
+
+def _part(name: str, kind: TensorType, value: Tensor | None) -> Tensor:
+    """A result, checked, or zeros in the place of another rank's."""
+    if value is None:
+        return torch.zeros(kind.shape, dtype=kind.dtype)
+    if (tuple(value.shape), value.dtype) != (kind.shape, kind.dtype):
+        raise ProgramError(
+            f"the result {name!r} is {TensorType.of(value)}, but the programs type it {kind}, as the other ranks read "
+            "it: give step.init a batch of the shapes and dtypes that the step gets, and keep torch's default dtype."
+        )
+    return value.detach()
 
 
 def unpack(results: Results, flat: Tensor) -> dict[str, Tensor]:
@@ -93,9 +107,10 @@ def unpack(results: Results, flat: Tensor) -> dict[str, Tensor]:
 
 
 def _combined(results: Results, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    found = {n: combine(results.reducers[n], [row[n] for row in rows]) for n in results.owners}  # type: ignore[arg-type]
+    found = {n: reduced(results.reducers[n], [row[n] for row in rows]) for n in results.owners}
     if "weight" in found:
-        found["loss"] = found["loss"] / found.pop("weight")
+        loss = found["loss"]
+        found["loss"] = (loss / found.pop("weight")).to(loss.dtype)
     return found
 
 

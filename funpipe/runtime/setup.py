@@ -56,6 +56,11 @@ class Setup:
                 f"the optimizer is of type {type(self.optimizer).__name__}; pass one of funpipe.optim, such as "
                 "fp.optim.adamw(3e-4), or fp.optim.from_pair(init, update)."
             )
+        if self.mesh is not None and not isinstance(self.mesh, Mesh):
+            raise FunpipeTypeError(
+                f"mesh is {self.mesh!r}, of type {type(self.mesh).__name__}; pass mesh=fp.mesh(pp=..., dp=...), or "
+                "None to play every rank in this process."
+            )
         if self.mesh is None and dist.is_initialized() and dist.get_world_size() > 1:
             raise MeshError(
                 f"mesh is None, but there are {dist.get_world_size()} processes, and each would train the whole model "

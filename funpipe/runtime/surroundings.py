@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from threading import Event, Thread, current_thread, main_thread
 
 STOP_SECONDS = 5
@@ -84,7 +85,9 @@ def ranks_without_sigint() -> Iterator[None]:
     """Blocks SIGINT in this thread, whose mask the ranks inherit, and gives it another thread to arrive in.
 
     Python handles a signal in the main thread whichever thread the system gave it to, so Ctrl-C still interrupts.
+    multiprocessing's resource tracker is started first: starting it later would unblock SIGINT in this thread again.
     """
+    resource_tracker.ensure_running()
     over = Event()
     landing = Thread(target=over.wait, daemon=True)
     landing.start()

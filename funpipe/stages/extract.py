@@ -50,9 +50,11 @@ def value_name(node: fx.Node) -> str:
 
 
 def output_name(kind: Kind, stage: int, cut: Cut, node: fx.Node) -> str:
-    """The name of a region's output; what is only passed through is a copy, with a name of its own."""
-    name = value_name(node)
-    return f"{name.replace('.', '_')}_of_{kind}{stage}" if node in cut.outside else name
+    """The name of a region's output; what is only passed through is a copy, with a name of its own.
+
+    The node's name is unique in the graph; a leaf's with its dots replaced need not be.
+    """
+    return f"{node.name}_of_{kind}{stage}" if node in cut.outside else value_name(node)
 
 
 def region(kind: Kind, stage: int, cut: Cut, outputs: list[fx.Node]) -> Region:

@@ -1,6 +1,6 @@
 """A pure loss function becomes a `Traced`: one graph of one microbatch, forward and backward."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, fx
@@ -10,6 +10,7 @@ from funpipe import _compat
 from funpipe._errors import FunpipeError, TraceError
 from funpipe._typing import TensorType, Tree
 from funpipe.functional.marks import collecting_marks
+from funpipe.functional.tree import place
 from funpipe.tracing.assemble import Assembly
 from funpipe.tracing.batch_norm import DECOMPOSITIONS
 from funpipe.tracing.fake import contiguous, fake_like
@@ -50,7 +51,7 @@ def trace(
     Raises:
         TraceError: the function branches on a tensor's value, draws random numbers, writes to a leaf in place, closes
             over a tensor that requires a gradient, or raises; the text names the user's line. Or its loss does not
-            depend on the parameters.
+            depend on the parameters, or a parameter to be trained is complex.
         LossError: what it returns is no loss.
 
     Example:
@@ -62,13 +63,13 @@ def trace(
     trees = [flat_tree(t) for t in (params, {} if buffers is None else buffers, batch)]
     device = device or _device_of([leaf for _, _, leaves in trees for leaf in leaves])
     types = [{n: _leaf_type(t, device) for n, t in zip(names, leaves, strict=True)} for _, names, leaves in trees]
-    trainable = _trainable(trees[0][1], trees[0][2]) if differentiate else []
+    trained = trainable(dict(zip(trees[0][1], trees[0][2], strict=True))) if differentiate else []
     specs, names = (trees[0][0], trees[1][0], trees[2][0]), (trees[0][1], trees[1][1], trees[2][1])
-    joint = Joint(loss_fn, specs, names, trainable, buffers is not None, differentiate)
+    joint = Joint(loss_fn, specs, names, trained, buffers is not None, differentiate)
     named = [(kind, n) for kind, part in zip(("param", "buffer", "batch"), types, strict=True) for n in part]
     module, consts = _raw_graph(joint, types, named)
     made = Assembly(module, [*named, *(("const", n) for n in consts)])
-    frozen = frozenset(trees[0][1]) - set(trainable)
+    frozen = frozenset(trees[0][1]) - set(trained)
     return _traced(made, joint, types, frozen, consts)
 
 
@@ -169,13 +170,22 @@ def _device_of(leaves: list[Tensor]) -> str:
     return kinds[0] if kinds else "cpu"
 
 
-def _trainable(names: list[str], leaves: list[Tensor]) -> list[str]:
-    asked = any(leaf.requires_grad for leaf in leaves)
-    return [
-        n
-        for n, leaf in zip(names, leaves, strict=True)
-        if leaf.is_floating_point() and (leaf.requires_grad or not asked)
-    ]
+def trainable(params: Mapping[str, Tensor]) -> list[str]:
+    """The parameters that are trained: those that require a gradient; where none does, all floating-point ones.
+
+    Raises:
+        TraceError: one of them is complex.
+    """
+    asked = any(leaf.requires_grad for leaf in params.values())
+    wanted = {n: leaf for n, leaf in params.items() if leaf.requires_grad or not asked}
+    for name, leaf in wanted.items():
+        if leaf.is_complex():
+            raise TraceError(
+                f"params: {place(name)} is {TensorType.of(leaf)}, and complex leaves cannot be trained: pass "
+                "torch.view_as_real(leaf) and call torch.view_as_complex in the loss function, or to freeze it let "
+                "only the leaves that are trained require a gradient."
+            )
+    return [n for n, leaf in wanted.items() if leaf.is_floating_point()]
 
 
 def _failure_text(error: Exception) -> str:

@@ -26,6 +26,7 @@ from tests.api.models import batch_of, loss_fn, params_of, step_of
         ({"buffers": "sum"}, FunpipeTypeError, "buffers is 'sum'; use one of 'first', 'mean'"),
         ({"num_microbatches": 0}, BatchError, "the number of microbatches is 0; pass an int of at least 1"),
         ({"num_microbatches": 2.0}, BatchError, "the number of microbatches is 2.0; pass an int"),
+        ({"mesh": 2}, FunpipeTypeError, r"mesh is 2, of type int; pass mesh=fp\.mesh\(pp=\.\.\., dp="),
         (
             {"optimizer": torch.optim.SGD},
             FunpipeTypeError,
@@ -128,11 +129,39 @@ def test_what_cannot_be_traced_names_the_line(loss, text):
         step_of(loss).init({"w": torch.ones(5, 2)}, batch_of())
 
 
-def test_an_optimizer_is_named_that_cannot_update_a_leaf():
-    params = {"w": torch.ones(5, 2), "count": torch.ones(2, dtype=torch.complex64)}
-    step = step_of(lambda p, b: (b["x"] @ p["w"] * p["count"].real).square().mean())
-    state = step.init(params, batch_of())
-    assert torch.equal(step.gather(state)[0]["count"], params["count"])
+def test_no_optimizer_is_refused():
+    with pytest.raises(FunpipeTypeError, match=r"optimizer is None, .* never train: .* or use fp\.value_and_grad for"):
+        fp.train_step(loss_fn, None, backend="interpret")
+
+
+def rotated(params, batch):
+    return (batch["x"] @ params["w"] * params["phase"].real).square().mean()
+
+
+@pytest.mark.parametrize("asking", [(), ("phase",), ("w", "phase")])
+def test_a_complex_leaf_is_not_frozen_in_silence(asking):
+    params = {"w": torch.ones(5, 2), "phase": torch.ones(2, dtype=torch.complex64)}
+    params = {n: t.requires_grad_(n in asking) for n, t in params.items()}
+    with pytest.raises(TraceError, match=r"leaf 'phase' is complex64\[2\], .* pass torch\.view_as_real\(leaf\)"):
+        step_of(rotated).init(params, batch_of())
+
+
+def test_a_complex_leaf_may_be_frozen():
+    params = {"w": torch.ones(5, 2, requires_grad=True), "phase": torch.ones(2, dtype=torch.complex64)}
+    step = step_of(rotated)
+    state, _ = step(step.init(params, batch_of()), batch_of())
+    assert torch.equal(step.gather(state)[0]["phase"], params["phase"])
+
+
+def test_a_tree_for_a_single_tensor_and_the_other_way_round():
+    alone = step_of(lambda p, x: (x @ p).mean())
+    state = alone.init(torch.ones(5, 2), batch_of()["x"])
+    with pytest.raises(TreeError, match=r"has a leaf 'x', but a single tensor was expected; pass that tensor without"):
+        alone(state, {"x": batch_of()["x"]})
+    step = step_of()
+    state = step.init(params_of(), batch_of())
+    with pytest.raises(TreeError, match=r"is a single tensor, but a tree was .* pass a tree with the leaves 'x', 'y'"):
+        step(state, batch_of()["x"])
 
 
 @pytest.fixture

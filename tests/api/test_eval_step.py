@@ -73,7 +73,7 @@ def test_its_batch_may_have_another_structure_than_that_of_training(step, state)
     evaluate = fp.eval_step(lambda p, x: loss_fn(p, {"x": x, "y": x[:, :2]}), like=step)
     x = batch_of()["x"]
     torch.testing.assert_close(evaluate(state, x)["loss"], loss_fn(params_of(), {"x": x, "y": x[:, :2]}))
-    with pytest.raises(TreeError, match="batch: unknown leaf 'x'; the nearest names are ''"):
+    with pytest.raises(TreeError, match="batch: it has a leaf 'x', but a single tensor was expected"):
         evaluate(state, {"x": x})
 
 

@@ -251,3 +251,36 @@ def test_strided_parameters_are_laid_out():
     state, losses = trained(step, params, batches(1))
     torch.testing.assert_close(losses[0], loss(params, batch_of()).detach())
     assert torch.equal(step.gather(state)[0]["frozen"], params["frozen"])
+
+
+def noting(params, batch, *, buffers):
+    """The loss is kept in a buffer that nothing reads."""
+    h = fp.mark_stage_end(torch.tanh(batch["x"] @ params["w"]))
+    loss = h.square().mean()
+    return fp.Out(loss, buffers={"last": loss.detach(), "unused": buffers["unused"]})
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_a_buffer_that_is_only_updated_comes_back(stages):
+    step = step_of(noting, SGD, num_microbatches=2, stages=stages)
+    start = {"last": torch.tensor(-1.0), "unused": torch.arange(2)}
+    state = step.init({"w": torch.ones(5, 2)}, batch_of(), buffers=start)
+    assert same_bits(step.gather(state)[1], start)
+    state, _ = step(state, batch_of())
+    wanted = torch.tanh(batch_of()["x"][4:] @ torch.ones(5, 2)).square().mean()
+    found = step.gather(state)[1]
+    torch.testing.assert_close(found["last"], wanted)
+    assert torch.equal(found["unused"], torch.arange(2))
+    assert list(step.state_dict(state)["buffers"]) == ["last", "unused"]
+    step(state, batch_of(rows=12))
+
+
+def test_an_evaluation_may_update_buffers_that_the_step_does_not():
+    def plain(params, batch, *, buffers):
+        return fp.Out(noting(params, batch, buffers=buffers).loss, buffers=buffers)
+
+    step = step_of(plain, SGD)
+    start = {"last": torch.tensor(-1.0), "unused": torch.arange(2)}
+    state = step.init({"w": torch.ones(5, 2)}, batch_of(), buffers=start)
+    fp.eval_step(noting, like=step)(state, batch_of())
+    assert same_bits(step.gather(state)[1], start)

@@ -5,6 +5,8 @@ import torch
 
 import funpipe as fp
 from funpipe._errors import LossError
+from funpipe._typing import TensorType
+from funpipe.runtime.metrics import pack, unpack
 from tests.api.models import batch_of, batches, eager, largest_error, largest_loss_error, params_of, step_of, trained
 
 
@@ -122,3 +124,66 @@ def test_losses_of_several_steps_are_kept_apart():
     state, losses = trained(step_of(reporting), params_of(), batches(4))
     assert len({float(loss) for loss in losses}) == 4
     assert state.step == 4
+
+
+def counting(dtype):
+    """Microbatches of 50 rows, of which all count."""
+
+    def loss(params, batch):
+        rows = (batch["x"] @ params["w"]).square().sum(1)
+        weight = batch["keep"].any() if dtype == torch.bool else batch["keep"].sum().to(dtype)
+        return fp.Weighted(rows.sum(), weight)
+
+    return loss
+
+
+@pytest.mark.parametrize(("dtype", "weight"), [(torch.bool, 4), (torch.int8, 200), (torch.uint8, 200)])
+def test_a_narrow_weight_is_summed_in_double(dtype, weight):
+    batch = batch_of(rows=200) | {"keep": torch.ones(200, dtype=torch.bool)}
+    step = step_of(counting(dtype))
+    _, metrics = step(step.init({"w": torch.ones(5, 1)}, batch), batch)
+    torch.testing.assert_close(metrics["loss"], (batch["x"] @ torch.ones(5, 1)).square().sum() / weight)
+    assert step.lowered.all.types["result.weight"].dtype == torch.float64
+
+
+def test_a_half_weight_is_summed_in_double():
+    """2049 is no float16, which counts on by two from 2048."""
+
+    def loss(params, batch):
+        return fp.Weighted((batch["x"] @ params["w"]).sum(), batch["keep"].sum())
+
+    batch = batch_of(rows=2) | {"keep": torch.tensor([2048.0, 1.0], dtype=torch.float16)}
+    step = step_of(loss, num_microbatches=2)
+    _, metrics = step(step.init({"w": torch.ones(5, 1)}, batch), batch)
+    torch.testing.assert_close(metrics["loss"], batch["x"].sum() / 2049, rtol=1e-6, atol=0)
+
+
+KINDS = ["mean", "sum", "max", "last", "cat"]
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.float16, torch.float32])
+def test_results_have_the_types_of_their_programs(dtype):
+    def loss(params, batch):
+        value = batch["y"].to(dtype)
+        return fp.Out((batch["x"] @ params["w"]).sum(), aux={k: getattr(fp, k)(value) for k in KINDS})
+
+    step = step_of(loss)
+    _, metrics = step(step.init({"w": torch.ones(5, 1)}, batch_of()), batch_of())
+    types = step.lowered.all.types
+    assert {k: TensorType.of(metrics[k]) for k in KINDS} == {k: types[f"result.aux.{k}"] for k in KINDS}
+    results = metrics._results
+    local = {n: metrics[n.removeprefix("aux.")] for n in results.owners}
+    assert all(torch.equal(t, local[n]) for n, t in unpack(results, pack(results, local, torch.device("cpu"))).items())
+
+
+@pytest.mark.parametrize("kind", ["cat", "max"])
+def test_an_auxiliary_value_may_be_called_weight_beside_a_weighted_loss(kind):
+    def loss(params, batch):
+        aux = {"weight": getattr(fp, kind)(batch["mask"])}
+        return fp.Out(weighted(params, batch), aux=aux)
+
+    found, wanted = (trained(step_of(f), params_of(), [masked()])[1][0] for f in (loss, weighted))
+    assert torch.equal(found, wanted)
+    step = step_of(loss)
+    _, metrics = step(step.init(params_of(), masked()), masked())
+    assert metrics["weight"].tolist() == (masked()["mask"].tolist() if kind == "cat" else [1.0, 1.0])

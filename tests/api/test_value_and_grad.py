@@ -109,3 +109,25 @@ def test_gradients_are_new_tensors():
     kept = optree.tree_map(torch.clone, first)
     function(params_of(1), batch_of(seed=1))
     assert same_bits(first, kept)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_other_trained_leaves_in_a_later_call_name_the_leaf(first):
+    def asking(frozen):
+        return {n: t.detach().requires_grad_(n == "w" or frozen) for n, t in partly_params().items() if n != "count"}
+
+    function = gradients_of(partly)
+    function(asking(first), batch_of())
+    function(asking(first), batch_of())
+    words = ("trained", "frozen") if first else ("frozen", "trained")
+    with pytest.raises(
+        TreeError, match="leaf 'frozen' was {} in the first call and is {} .* make another".format(*words)
+    ):
+        function(asking(not first), batch_of())
+
+
+def test_asking_for_the_gradients_of_all_is_asking_for_none():
+    function = gradients_of()
+    _, wanted = function(params_of(), batch_of())
+    _, found = function(optree.tree_map(lambda t: t.requires_grad_(), params_of()), batch_of())
+    assert same_bits(found, wanted)

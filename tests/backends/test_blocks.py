@@ -106,3 +106,10 @@ def test_the_scalars_of_a_step_are_those_of_the_optimizer():
     expected = {f"{SCALARS}{n}": v for n, v in optimizer.scalars(torch.tensor(5)).items()}
     assert made.inputs == ("step",) and found.keys() == expected.keys()
     assert same(found, expected)
+
+
+def test_the_default_device_of_the_moment_is_not_traced():
+    optimizer = optim.sgd(lambda step: torch.full((), 0.1, device=step.device))
+    with torch.device("meta"):
+        code = scalars_block(optimizer).module.code
+    assert "device(type='cpu')" in code and "meta" not in code

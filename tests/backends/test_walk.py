@@ -36,3 +36,15 @@ def test_a_walk_prints_its_program():
     programs = optimize(programs_of(chain, 2, 3))
     made = compile("interpret", programs, Request(1, 0), None, example_of(programs, 1))
     assert made.as_text() == programs.programs[1].as_text()
+
+
+def test_an_open_autocast_changes_no_bit():
+    programs = programs_of(chain, 1, 3, optimizer=CLIPPED)
+    (given,) = inputs_of(programs, chain)
+    inputs = [given[n] for n in programs.programs[0].inputs]
+    walk = compile("interpret", programs, Request(0, 0), CLIPPED, inputs)
+    wanted = walk(inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = walk(inputs)
+        assert torch.is_autocast_enabled("cpu")
+    assert all(torch.equal(found[n], value) for n, value in wanted.items())

@@ -43,3 +43,16 @@ def test_a_missing_name():
 def test_a_tied_name_is_told_from_an_unknown_one():
     with pytest.raises(TreeError, match=r"'head' is tied to 'wte' and is one leaf with it; pass it as 'wte' only\."):
         check_names(["wte"], ["wte", "head"], aliases={"head": "wte"})
+
+
+def test_a_single_tensor_where_a_tree_is_expected():
+    with pytest.raises(TreeError, match=r"batch: it is a single tensor, but a tree .* with the leaves 'x', 'y'\."):
+        check_names(["x", "y"], [""], what="batch")
+
+
+@pytest.mark.parametrize(
+    ("given", "text"), [(["x"], "it has a leaf 'x', but a single"), ([], "it has no leaf, but one")]
+)
+def test_a_tree_where_a_single_tensor_is_expected(given, text):
+    with pytest.raises(TreeError, match=f"batch: {text} tensor was expected; pass that tensor"):
+        check_names([""], given, what="batch")

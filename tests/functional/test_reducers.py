@@ -78,3 +78,11 @@ def test_combine_of_nothing():
 def test_combine_of_an_unknown_kind():
     with pytest.raises(LossError, match=r"unknown reducer 'median'; use one of mean, sum, max, last, cat\."):
         combine("median", [torch.ones(1)])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.int64])
+def test_integers_do_not_overflow(dtype):
+    values = [torch.tensor([100], dtype=dtype)] * 3
+    assert combine("sum", values).dtype == torch.int64
+    assert combine("sum", values).tolist() == [300]
+    assert combine("mean", values).tolist() == [100.0]

@@ -1,18 +1,23 @@
 """What every schedule, cut and mesh has to keep, in the interpreter."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from funpipe import optim
 from funpipe._typing import MeshShape
-from funpipe.functional import functionalize
+from funpipe.functional import Out, functionalize
 from funpipe.passes import optimize
-from funpipe.programs import lower
+from funpipe.programs import lower, verify
 from funpipe.programs.instructions import Flatten, Zero
+from funpipe.programs.update import squares
 from funpipe.schedules import GPipe, OneFOneB, forward_only, merge
+from funpipe.tracing import trace
 from tests.programs.models import (
     MODELS,
+    ROWS,
     Normalized,
     batch_of,
     buffers_of,
@@ -114,8 +119,15 @@ def test_a_tied_leaf_has_one_accumulator_for_each_place_and_is_added_once():
 
 def test_the_norm_of_clipping_does_not_depend_on_the_cut():
     worlds = [trained(tied, programs_of(tied, p, 4, optimizer=CLIPPED), CLIPPED, steps=1)[0] for p in (1, 2, 3, 4)]
-    squares = [rank["squares"] for world in worlds for rank in world.values[0]]
-    assert all(torch.equal(squares[0], other) for other in squares)
+    found = [rank["squares"] for world in worlds for rank in world.values[0]]
+    assert all(torch.equal(found[0], other) for other in found)
+
+
+def test_a_rank_without_buckets_makes_the_squares_where_the_others_do():
+    programs = programs_of(tied, 2, 2, optimizer=CLIPPED)
+    kind = replace(programs.types["squares"], device="meta")
+    found = squares(programs.layout, programs.leaf_order, {}, kind)
+    assert (found.device.type, tuple(found.shape), found.dtype) == ("meta", kind.shape, kind.dtype)
 
 
 def test_clipping_is_that_of_torch():
@@ -217,3 +229,23 @@ def test_a_forward_only_table_of_a_differentiated_trace_has_no_gradients():
     programs = optimize(programs_of(chain, 2, schedule=forward_only(GPipe().table(2, 3))))
     assert list(programs.regions) == ["F0", "F1"]
     assert "zero" not in programs.as_text()
+
+
+def noting(params, batch, *, buffers):
+    """The buffers are updated, and nothing reads them."""
+    loss = chain(params, batch)
+    return Out(loss, buffers={"last": loss.detach(), "seen": batch["x"].sum(0)})
+
+
+@pytest.mark.parametrize("num_stages", [1, 2, 3])
+def test_buffers_that_are_only_updated_are_kept_where_they_are(num_stages):
+    start, batch = {"last": torch.tensor(0.0), "seen": torch.zeros(6)}, batch_of(3)
+    traced = trace(noting, params_of(chain), batch_of(1), buffers=start)
+    programs = lower(traced, stages_of(traced, num_stages), OneFOneB().table(num_stages, 3))
+    world = World(programs, params_of(chain), None, start)
+    world.step(batch)
+    held = {n: t for rank in world.state[0] for n, t in rank.items() if n.startswith("buffer.")}
+    last = {n: t[-ROWS:] for n, t in batch.items()}
+    torch.testing.assert_close(held["buffer.last"], chain(params_of(chain), last).detach())
+    torch.testing.assert_close(held["buffer.seen"], last["x"].sum(0))
+    verify(optimize(programs))

@@ -97,3 +97,18 @@ def test_holders_are_read_off_a_step():
         "buffer.scale": (0,),
         "buffer.unread": (0, 1),
     }
+
+
+def test_a_buffer_is_updated_in_the_stage_that_holds_it():
+    def loss(params, x, *, buffers):
+        x = torch.tanh(x @ params["a"])
+        last = x.detach().sum()
+        return fp.Out(torch.tanh(x @ params["b"]).sum(), buffers={"last": last})
+
+    params = {n: p.clone().requires_grad_() for n, p in PARAMS.items()}
+    graph = fp.trace(loss, params, torch.ones(4, 3), buffers={"last": torch.tensor(0.0)})
+    places = {"param.a": (0,), "param.b": (1,), "buffer.last": (0,)}
+    first, _ = partition(graph, Follow(places, 2)(graph))
+    assert "buffer.last" in first.results
+    with pytest.raises(StageError, match="buffer last on stage 0"):
+        Follow(places | {"param.a": (1,)}, 2)(graph)

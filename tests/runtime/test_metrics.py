@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from funpipe._errors import ProgramError
 from funpipe._typing import TensorType
 from funpipe.runtime.metrics import Metrics, Results, pack, unpack
 from tests.api.models import batch_of, params_of, step_of
@@ -101,3 +102,15 @@ def test_results_are_read_off_the_programs():
     step.init(params_of(), batch_of())
     found = Results.of(step.lowered.all)
     assert found == Results({"loss": 0}, {"loss": TensorType((), (), torch.float32)}, {"loss": "mean"})
+
+
+@pytest.mark.parametrize("found", [torch.zeros((), dtype=torch.float64), torch.zeros(1)])
+def test_a_result_of_another_type_is_not_packed(found):
+    with pytest.raises(ProgramError, match=r"the result 'loss' is float.*, but the programs type it float32\[\]"):
+        pack(KINDS, {"loss": found}, CPU)
+
+
+def test_a_weighted_loss_keeps_its_type():
+    kinds = results(loss=(0, "sum", torch.zeros(())), weight=(0, "weight", torch.zeros((), dtype=torch.float64)))
+    row = {"loss": torch.tensor(3.0), "weight": torch.tensor(2.0, dtype=torch.float64)}
+    assert Metrics(kinds, row)["loss"].dtype == torch.float32

@@ -5,6 +5,9 @@ import torch
 
 import funpipe as fp
 from funpipe._errors import FunpipeTypeError, StateError, TreeError
+from funpipe.runtime.exchange import _home_of_buffer
+from funpipe.runtime.leaves_of_state import initial_values
+from funpipe.schedules import OneFOneB
 from tests.api.models import batch_of, batches, leaves, params_of, same_bits, step_of, trained
 
 
@@ -201,6 +204,10 @@ def test_what_load_is_given_is_copied(step, state):
             StateError,
             r"has step=None: pass what step.state_dict",
         ),
+        *(
+            (lambda s, step=step: {**s, "step": step}, StateError, "has step=.*: pass what step.state_dict")
+            for step in (True, -1, 1.0, torch.tensor(-1), torch.tensor(True), torch.tensor(1.0), torch.tensor([1, 2]))
+        ),
         (lambda s: {**s, "params": 3}, StateError, "has params=int: pass what step.state_dict returned"),
         (lambda s: 3, StateError, "pass what step.state_dict returned"),
     ],
@@ -227,3 +234,36 @@ def test_meta_parameters_have_no_values(step):
     meta = {"first": {n: t.to("meta") for n, t in params_of()["first"].items()}, "rest": params_of()["rest"]}
     with pytest.raises(StateError, match=r"leaf 'first.bias' is on the meta device and has no values: .* step\.trace"):
         step.init(meta, batch_of())
+
+
+def test_a_saved_count_may_be_a_tensor(step, state):
+    assert step.load(state, {**step.state_dict(state), "step": torch.tensor(7)}).step == 7
+
+
+def test_the_default_device_of_the_moment_changes_nothing(step):
+    params, batch = params_of(), batch_of()
+    with torch.device("meta"):
+        state, metrics = step(step.init(params, batch), batch)
+        state = step.load(state, step.state_dict(state))
+    assert {value.device.type for value in state.values.values()} == {"cpu"}
+    assert state.step == 1
+    assert torch.equal(metrics["loss"], trained(step_of(), params, [batch])[1][0])
+
+
+def test_every_buffer_is_held_where_it_is_gathered_from():
+    """One that is read and updated, one that is only updated, one that is only read, and one that is not used."""
+
+    def loss(params, batch, *, buffers):
+        h = fp.mark_stage_end(torch.tanh(batch["x"] @ params["w"] * buffers["scale"]))
+        found = (h * buffers["count"]).square().mean()
+        return fp.Out(found, buffers=buffers | {"last": found.detach(), "count": buffers["count"] + 1})
+
+    params = {"w": torch.ones(5, 2, requires_grad=True)}
+    held = {n: torch.tensor(1.0) for n in ("count", "last", "scale", "unused")}
+    traced = fp.trace(loss, params, batch_of(), buffers=held)
+    cuts = tuple(mark.position for mark in traced.marks)
+    programs = fp.programs.lower(traced, fp.stages.partition(traced, cuts), OneFOneB().table(2, 2))
+    values = [initial_values(programs, p, params, held, None, torch.device("cpu")) for p in programs.programs]
+    homes = {n: _home_of_buffer(programs, n) for n in held}
+    assert homes == {"count": 1, "last": 1, "scale": 0, "unused": 0}
+    assert all([f"buffer.{n}" in v for v in values] == [home == 0, home == 1] for n, home in homes.items())

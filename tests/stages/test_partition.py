@@ -278,3 +278,14 @@ def test_a_stage_of_views_alone():
 def test_one_stage_of_views_alone_is_fine():
     (stage,) = partition(trace(lambda p, x: p["a"][0, 0], CHAIN, X), ())
     assert stage.results.keys() == {"loss"}
+
+
+def test_leaves_whose_names_differ_in_a_dot_are_returned_under_names_of_their_own():
+    def loss(params, batch):
+        seen = {"dotted": last(batch["a"]["b"]), "joined": last(batch["a_b"])}
+        return Out((batch["a"]["b"] @ params["w"] * batch["a_b"].mean()).sum(), aux=seen)
+
+    traced = trace(loss, {"w": torch.ones(3, 2)}, {"a": {"b": X}, "a_b": 2 * X})
+    (stage,) = partition(traced, ())
+    assert len(set(stage.F.outputs)) == len(stage.F.outputs)
+    assert stage.results["aux.dotted"] != stage.results["aux.joined"]

@@ -62,6 +62,7 @@ class Distributed:
         }
         self.sent: dict[int, deque[Started]] = defaultdict(deque)
         self.posted: dict[int, deque[Started]] = defaultdict(deque)
+        self.given_up: BaseException | None = None
         self.forward = self.backward = self.groups["pp"]
         if mesh.device.type == "cuda":
             self.forward, self.backward = _direction(mesh), _direction(mesh)
@@ -70,6 +71,7 @@ class Distributed:
 
     def send(self, tensor: Tensor, message: Message) -> None:
         """See `Transport.send`."""
+        self.require_whole()
         wire.check_sent(tensor, message, self.rank)
         tensor = wire.laid_out(tensor, message.type)
         flat = wire.as_bytes(tensor)
@@ -84,6 +86,7 @@ class Distributed:
 
     def post_recv(self, message: Message) -> None:
         """See `Transport.post_recv`."""
+        self.require_whole()
         wire.check_end(message, self.rank, message.dst, "received")
         tensor = wire.empty(message.type)
         flat = wire.as_bytes(tensor)
@@ -100,6 +103,7 @@ class Distributed:
 
     def all_reduce(self, tensor: Tensor, group: Group) -> None:
         """See `Transport.all_reduce`."""
+        self.require_whole()
         whole = tensor.detach().contiguous()
         with self.naming_collective("all_reduce", group):
             self.wait(dist.all_reduce(wire.flat(whole), group=self.groups[group], async_op=True))
@@ -108,6 +112,7 @@ class Distributed:
 
     def broadcast(self, tensor: Tensor, src: int, group: Group) -> None:
         """See `Transport.broadcast`."""
+        self.require_whole()
         whole = tensor.detach().contiguous()
         with self.naming_collective("broadcast", group):
             self.wait(dist.broadcast(wire.as_bytes(whole), group=self.groups[group], group_src=src, async_op=True))
@@ -116,6 +121,7 @@ class Distributed:
 
     def all_gather_start(self, tensor: Tensor, group: Group) -> "Gathering":
         """See `Transport.all_gather_start`."""
+        self.require_whole()
         own = tensor.detach().clone(memory_format=torch.contiguous_format)
         parts = [torch.empty_like(own) for _ in range(self.groups[group].size())]
         with self.naming_collective("all_gather", group):
@@ -124,6 +130,19 @@ class Distributed:
             )
         assert work is not None
         return Gathering(self, group, work, own, parts)
+
+    def give_up(self, error: BaseException) -> None:
+        """Refuses everything from now on: a step ended in its middle, and its messages would pair with later ones.
+
+        Args:
+            error: what ended the step.
+        """
+        self.given_up = self.given_up or error
+
+    def require_whole(self) -> None:
+        """Raises if a step ended in its middle."""
+        if self.given_up is not None:
+            raise failures.unfinished(self.given_up) from self.given_up
 
     def channel(self, message: Message) -> dist.ProcessGroup:
         """The group whose communicator carries the message's direction."""

@@ -39,6 +39,14 @@ def collective_failed(what: str, rank: int, group: str, ranks: list[int], error:
     )
 
 
+def unfinished(error: BaseException) -> TransportError:
+    """The transport cannot be used, because an earlier step did not finish."""
+    return TransportError(
+        f"an earlier step on this mesh did not finish ({type(error).__name__}: {one_line(error)}), and some of its "
+        "messages may still be under way: start the processes again, and go on from a checkpoint"
+    )
+
+
 def _what(message: Message, rank: int) -> str:
     verb = "sending" if rank == message.src else "receiving"
     return f"rank {rank} {verb} {message.label!r} (message {message.id}, rank {message.src} to rank {message.dst})"
