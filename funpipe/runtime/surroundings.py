@@ -12,8 +12,9 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
-from threading import Event, Thread, current_thread, main_thread
+from multiprocessing import popen_spawn_posix, resource_tracker
+from threading import Event, Thread, Timer, current_thread, main_thread
+from types import FrameType
 
 STOP_SECONDS = 5
 """How long a rank may take to end after SIGTERM before it is killed."""
@@ -22,7 +23,7 @@ STOP_SECONDS = 5
 @contextmanager
 def of_ranks(nprocs: int) -> Iterator[None]:
     """Everything below, in the order in which it must be set up."""
-    with threads(nprocs), quiet(), handlers(), no_orphans(), ranks_without_sigint():
+    with threads(nprocs), quiet(), handlers(), no_orphans(), whole_starts(), ranks_without_sigint():
         yield
 
 
@@ -78,6 +79,34 @@ def no_orphans() -> Iterator[None]:
             child.terminate()
             child.join(STOP_SECONDS)
             child.kill()
+
+
+@contextmanager
+def whole_starts() -> Iterator[None]:
+    """Lets Ctrl-C wait while a rank is being started: one that loses its parent halfway prints a traceback."""
+    before = signal.getsignal(signal.SIGINT)
+    if current_thread() is not main_thread() or not callable(before):
+        yield
+        return
+
+    def later(number: int, frame: FrameType | None) -> None:
+        if _is_starting(frame):
+            Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, later)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _is_starting(frame: FrameType | None) -> bool:
+    """Whether a frame is part of the start of a process."""
+    while frame is not None and frame.f_code.co_filename != popen_spawn_posix.__file__:
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextmanager

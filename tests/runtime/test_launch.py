@@ -116,8 +116,7 @@ def test_ctrl_c_stops_all_ranks_without_a_traceback(tmp_path, line):
         env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
     assert run.stdout is not None
-    while run.stdout.readline().strip() != line:
-        pass
+    assert line in (text.strip() for text in run.stdout), run.communicate()[1]
     time.sleep(0.3)
     os.killpg(run.pid, signal.SIGINT)  # what a terminal does
     began = time.monotonic()
