@@ -13,6 +13,10 @@ NO_COMPILER = "No working C++ compiler"
 """What torch says where there is none."""
 
 
+OPTIONS: dict[str, Any] = {"size_asserts": False, "alignment_asserts": False}
+"""Generated code checks no shapes again: the verifier and the engine have done so."""
+
+
 def ahead_of_time(function: Callable[..., Any], example: Sequence[Tensor], what: str) -> tuple[Callable[..., Any], str]:
     """Compiles a function for tensors like the given ones.
 
@@ -29,7 +33,8 @@ def ahead_of_time(function: Callable[..., Any], example: Sequence[Tensor], what:
     """
     try:
         with _compat.generated_code() as code, torch.no_grad(), _compat.quiet_compile(), _compat.separate_regions():
-            made = torch.compile(function, fullgraph=True, dynamic=False).aot_compile((tuple(example), {}))
+            compiled = torch.compile(function, fullgraph=True, dynamic=False, options=OPTIONS)
+            made = compiled.aot_compile((tuple(example), {}))
     except Exception as error:
         raise CompileError(_text(what, error)) from error
     made.disable_guard_check()  # the caller passes what the program types; thread counts and modes may change

@@ -19,7 +19,9 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 import funpipe as fp
 from tests.benchmarks.models import Transformer, cross_entropy
 
-Step = Callable[[Tensor, Tensor], float | None]
+Read = Callable[[], float | None]
+Step = Callable[[Tensor, Tensor], Read]
+"""Runs a step; what it returns reads the loss, which a training loop does now and then."""
 
 
 def peer(model: Transformer, half: int, args: argparse.Namespace, compiled: bool) -> Step:
@@ -31,12 +33,12 @@ def peer(model: Transformer, half: int, args: argparse.Namespace, compiled: bool
     stage = PipelineStage(torch.compile(part) if compiled else part, rank, 2, torch.device("cpu"))
     schedule = Schedule1F1B(stage, args.microbatches, cross_entropy)
 
-    def step(x: Tensor, y: Tensor) -> float | None:
+    def step(x: Tensor, y: Tensor) -> Read:
         losses: list[Tensor] = []
         schedule.step(x) if rank == 0 else schedule.step(target=y, losses=losses)
         optimizer.step()
         optimizer.zero_grad()
-        return sum(loss.item() for loss in losses) / len(losses) if losses else None
+        return lambda: sum(loss.item() for loss in losses) / len(losses) if losses else None
 
     return step
 
@@ -61,10 +63,10 @@ def ours(model: Transformer, half: int, args: argparse.Namespace) -> Step:
     rows = torch.zeros(args.microbatches * args.rows, args.sequence, dtype=torch.long)
     state = step.init(params, {"x": rows, "y": rows})
 
-    def run(x: Tensor, y: Tensor) -> float:
+    def run(x: Tensor, y: Tensor) -> Read:
         nonlocal state
         state, metrics = step(state, {"x": x, "y": y})
-        return metrics["loss"].item()
+        return lambda: metrics["loss"].item()
 
     return run
 
@@ -84,11 +86,12 @@ def _half_of(saved: dict[str, Tensor], half: int, rank: int) -> dict[str, Tensor
 
 
 def timed(step: Step, x: Tensor, y: Tensor, repeats: int) -> float:
-    """Milliseconds of one step, both ranks together."""
+    """Milliseconds of one step, both ranks together; the loss is read after the last of `repeats`."""
     dist.barrier()
     start = time.perf_counter()
     for _ in range(repeats):
-        step(x, y)
+        read = step(x, y)
+    read()
     dist.barrier()
     return (time.perf_counter() - start) / repeats * 1e3
 
@@ -102,14 +105,14 @@ def main(args: argparse.Namespace) -> None:
     x, y = batch[:, :-1].contiguous(), batch[:, 1:].contiguous()
     started = time.perf_counter()
     steps = {"funpipe": ours(model, args.blocks // 2, args)}
-    first = {"funpipe": steps["funpipe"](x, y)}
+    first = {"funpipe": steps["funpipe"](x, y)()}
     cold = {"funpipe": time.perf_counter() - started}
     for name, compiled in (("eager", False), ("compiled", True)):
         started = time.perf_counter()
         steps[name] = peer(model, args.blocks // 2, args, compiled)
-        first[name] = steps[name](x, y)
+        first[name] = steps[name](x, y)()
         cold[name] = time.perf_counter() - started
-    later = {name: [step(x, y) for _ in range(5)] for name, step in steps.items()}
+    later = {name: [step(x, y)() for _ in range(5)] for name, step in steps.items()}
     if dist.get_rank() == 1:
         for name in ("eager", "compiled"):
             for mine, other in zip([first["funpipe"], *later["funpipe"]], [first[name], *later[name]], strict=True):

@@ -76,8 +76,7 @@ class Distributed:
         tensor = wire.laid_out(tensor, message.type)
         flat = wire.as_bytes(tensor)
         with self.naming(message):
-            work = dist.isend(flat, group=self.channel(message), tag=message.id, group_dst=message.dst)
-        assert work is not None
+            work = self.channel(message).send([flat], message.dst, message.id)
         self.sent[message.id].append(Started(work, flat, tensor))
 
     def wait_send(self, message: Message) -> None:
@@ -91,8 +90,7 @@ class Distributed:
         tensor = wire.empty(message.type)
         flat = wire.as_bytes(tensor)
         with self.naming(message):
-            work = dist.irecv(flat, group=self.channel(message), tag=message.id, group_src=message.src)
-        assert work is not None
+            work = self.channel(message).recv([flat], message.src, message.id)
         self.posted[message.id].append(Started(work, flat, tensor))
 
     def wait_recv(self, message: Message) -> Tensor:
