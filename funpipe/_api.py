@@ -10,7 +10,7 @@ from funpipe._errors import FunpipeError, FunpipeTypeError
 from funpipe._typing import Tree
 from funpipe.functional.tree import unflatten_named
 from funpipe.optim import Optimizer
-from funpipe.runtime.engine import Engine, advance, require_state, signature
+from funpipe.runtime.engine import Engine, advance, require_state
 from funpipe.runtime.exchange import gather_buffers, gather_gradients, gather_params, loaded, state_dict
 from funpipe.runtime.follow import require_held
 from funpipe.runtime.ladder import LoweredStep, TracedStep
@@ -111,7 +111,7 @@ class TrainStep:
         Returns:
             Copies of the parameters and of the buffers; of buffers replica 0's.
         """
-        require_state(state).require(signature(self.lowered.all, self.setup))
+        require_state(state).require(self.lowered.signature)
         model, _ = self._engine.first()
         params = unflatten_named(model.specs[0], gather_params(self._engine, state.values))
         return params, unflatten_named(model.specs[1], gather_buffers(self._engine, state.values))
@@ -178,7 +178,7 @@ class EvalStep:
             StageError: the evaluation reads leaves in an order that the training step's placement does not allow.
         """
         train = self._train._engine
-        require_state(state).require(signature(self._train.lowered.all, self._train.setup))
+        require_state(state).require(self._train.lowered.signature)
         if self._engine is None or self._followed is not self._train.lowered:
             self._engine, self._followed = _evaluation(self.setup, train, batch), self._train.lowered
         compiled, inputs = self._engine.step_for(batch)

@@ -63,7 +63,7 @@ class Environment:
 
     def bucket(self, name: str) -> Bucket:
         """A bucket by name."""
-        return next(b for b in self.programs.layout.buckets if b.name == name)
+        return self.programs.layout.bucket(name)
 
     def region(self, name: str, inputs: list[Tensor]) -> Any:
         """The outputs of a region."""

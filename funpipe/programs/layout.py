@@ -73,6 +73,10 @@ class Layout:
         """The buckets of one stage."""
         return tuple(b for b in self.buckets if b.stage == stage)
 
+    def bucket(self, name: str) -> Bucket:
+        """A bucket by name."""
+        return next(b for b in self.buckets if b.name == name)
+
     def home(self, leaf: str) -> tuple[Bucket, Slot] | None:
         """The bucket and slot of a leaf; None if it is loose everywhere."""
         found = ((b, s) for b in self.buckets for s in b.slots if s.leaf == leaf)

@@ -13,7 +13,6 @@ from funpipe._typing import TensorType, Tree
 from funpipe.backends.transport import Transport
 from funpipe.functional.tree import check_same, named_leaves, place
 from funpipe.programs.layout import Layout
-from funpipe.programs.program import Programs
 from funpipe.runtime.follow import Follow, holders, operators
 from funpipe.runtime.inputs import BatchInputs, one_microbatch
 from funpipe.runtime.ladder import CompiledStep, LoweredStep, TracedStep
@@ -121,7 +120,7 @@ class Engine:
         held = named_leaves({} if buffers is None else buffers, what="buffers")[0]
         program = lowered.programs[self.setup.rank]
         values = initial_values(lowered.all, program, named, held, self.setup.optimizer, model.device)
-        return State(values, signature(lowered.all, self.setup))
+        return State(values, lowered.signature)
 
     def first(self) -> tuple[Model, LoweredStep]:
         """What `init` found."""
@@ -191,10 +190,8 @@ class Engine:
 def advance(engine: Engine, state: State, batch: Tree) -> tuple[State, Metrics]:
     """Consumes a state: runs a step and gives the state after it."""
     _, lowered = engine.first()
-    wanted = signature(lowered.all, engine.setup)
-    compiled, inputs = engine.step_for(
-        batch, lambda: require_state(state).require(wanted)
-    )  # what can be wrong with the batch is found before the state is touched
+    # What can be wrong with the state or the batch is found before either is touched.
+    compiled, inputs = engine.step_for(batch, lambda: require_state(state).require(lowered.signature))
     state.status = "running"
     try:
         found, metrics = engine.run(state, compiled, inputs)
@@ -204,14 +201,6 @@ def advance(engine: Engine, state: State, batch: Tree) -> tuple[State, Metrics]:
     values = {n: found.get(n, value) for n, value in state.values.items()}
     state.status, state.values = "consumed", {}
     return State(values, state.signature), metrics
-
-
-def signature(programs: Programs, setup: Setup) -> str:
-    """What a state must share with a step: where each leaf lives, the optimizer, the rank."""
-    buckets = [f"{b.name}: {s.leaf} at {s.offset} shape {s.shape}" for b in programs.layout.buckets for s in b.slots]
-    loose = [f"loose {n} {programs.types[f'leaf.{n}']} on stages {on}" for n, on in programs.layout.loose.items()]
-    held = [f"{n} {kind}" for n, kind in programs.types.items() if n.startswith("buffer.")]
-    return "\n".join([f"optimizer {setup.optimizer}", f"mesh {setup.shape} rank {setup.rank}", *buckets, *loose, *held])
 
 
 def require_state(state: object) -> State:

@@ -10,8 +10,8 @@ from funpipe._errors import StateError
 from funpipe._typing import TensorType
 from funpipe.functional.tree import check_same
 from funpipe.programs.program import Programs
-from funpipe.runtime.engine import Engine, require_state, signature
-from funpipe.runtime.leaves_of_state import Named, bucket_named, buffers, fill, leaves, slots
+from funpipe.runtime.engine import Engine, require_state
+from funpipe.runtime.leaves_of_state import Named, buffers, fill, leaves, slots
 from funpipe.runtime.state import State
 
 
@@ -78,9 +78,9 @@ def _home_of_buffer(programs: Programs, buffer: str) -> int:
 
 def state_dict(engine: Engine, state: State) -> dict[str, object]:
     """The leaves that this rank holds, by their original names."""
-    programs = engine.first()[1].all
-    require_state(state).require(signature(programs, engine.setup))
-    layout = programs.layout
+    lowered = engine.first()[1]
+    require_state(state).require(lowered.signature)
+    layout = lowered.all.layout
     return {
         "params": leaves(layout, state.values),
         "optimizer": slots(layout, state.values),
@@ -95,7 +95,7 @@ def loaded(engine: Engine, state: State, saved: Mapping[str, object]) -> State:
     layout, template = lowered.all.layout, state.values
     if require_state(state).status == "consumed":
         state.require_usable()
-    state.require_layout(signature(lowered.all, engine.setup))
+    state.require_layout(lowered.signature)
     if not isinstance(saved, Mapping):
         raise StateError(f"the saved state is of type {type(saved).__name__}: pass what step.state_dict returned.")
     params = _part(saved, "params", leaves(layout, template))
@@ -105,10 +105,10 @@ def loaded(engine: Engine, state: State, saved: Mapping[str, object]) -> State:
     for name in template:
         kind, _, rest = name.partition(".")
         if kind == "bucket":
-            values[name] = fill(bucket_named(layout, rest), params, model.device)
+            values[name] = fill(layout.bucket(rest), params, model.device)
         elif kind == "slot":
             path, _, bucket = rest.rpartition(".")
-            values[name] = fill(bucket_named(layout, bucket), parts[path], model.device)
+            values[name] = fill(layout.bucket(bucket), parts[path], model.device)
         elif kind in ("leaf", "buffer"):
             values[name] = (params if kind == "leaf" else held)[rest].detach().to(model.device, copy=True).contiguous()
     values["step"] = torch.tensor(_step_of(saved), dtype=torch.int64, device="cpu")

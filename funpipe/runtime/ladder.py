@@ -104,6 +104,11 @@ class LoweredStep:
         """The schedule's grid, then each rank's instructions."""
         return f"{self.schedule.as_text()}\n\n{self.all.as_text()}"
 
+    @cached_property
+    def signature(self) -> str:
+        """What a state must share with this step; it grows with the leaves, so it is written once."""
+        return _signature(self.all, self.origin.setup)
+
     def memory_analysis(self) -> tuple[int, ...]:
         """The peak of the bytes that values take, for each pipeline rank, as the verifier computes it."""
         return tuple(verify(self.all).peak_memory)
@@ -150,6 +155,14 @@ class LoweredStep:
         kinds = [self.all.types[n] for n in self.programs[self.origin.setup.rank].inputs]
         device = self.origin.setup.device
         return [torch.empty_strided(k.shape, k.stride, dtype=k.dtype, device=_on(k.device, device)) for k in kinds]
+
+
+def _signature(programs: Programs, setup: Setup) -> str:
+    """What a state must share with a step: where each leaf lives, the optimizer, the rank."""
+    buckets = [f"{b.name}: {s.leaf} at {s.offset} shape {s.shape}" for b in programs.layout.buckets for s in b.slots]
+    loose = [f"loose {n} {programs.types[f'leaf.{n}']} on stages {on}" for n, on in programs.layout.loose.items()]
+    held = [f"{n} {kind}" for n, kind in programs.types.items() if n.startswith("buffer.")]
+    return "\n".join([f"optimizer {setup.optimizer}", f"mesh {setup.shape} rank {setup.rank}", *buckets, *loose, *held])
 
 
 _COUNTS = (("flops", flops_of), ("bytes", bytes_of))

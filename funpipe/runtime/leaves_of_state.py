@@ -18,11 +18,6 @@ def state_names(program: Program) -> list[str]:
     return [n for n in program.inputs if n.split(".")[0] in ("bucket", "slot", "leaf", "step", "buffer")]
 
 
-def bucket_named(layout: Layout, name: str) -> Bucket:
-    """A bucket by name."""
-    return next(b for b in layout.buckets if b.name == name)
-
-
 def fill(bucket: Bucket, leaves: Mapping[str, Tensor], device: torch.device) -> Tensor:
     """A new flat buffer that holds copies of a bucket's leaves, zeros between them."""
     flat = torch.zeros(bucket.size, dtype=bucket.dtype, device=device)
@@ -46,7 +41,7 @@ def initial_values(
     for name in state_names(program):
         kind, _, rest = name.partition(".")
         if kind == "bucket":
-            values[name] = fill(bucket_named(programs.layout, rest), params, device)
+            values[name] = fill(programs.layout.bucket(rest), params, device)
             values |= initial_slots(optimizer, rest, values[name])
         elif kind == "leaf":
             values[name] = params[rest].detach().to(device, copy=True).contiguous()
