@@ -48,10 +48,9 @@ def _last_uses(program: Program) -> dict[int, list[str]]:
     kept = {*program.inputs, *program.outputs.values()}
     last: dict[str, int] = {}
     for at, instruction in enumerate(program.instructions):
-        names = (n for n in (*instruction.writes, *instruction.reads) if not n.startswith("param."))
-        last |= dict.fromkeys(names, at)
+        last |= dict.fromkeys(instruction.writes, at) | dict.fromkeys(instruction.reads, at)
     ends: dict[int, list[str]] = {}
     for name, at in last.items():
-        if name not in kept:
+        if name not in kept and not name.startswith("param."):
             ends.setdefault(at, []).append(name)
     return ends

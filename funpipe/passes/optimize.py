@@ -5,7 +5,8 @@ from collections.abc import Callable
 from funpipe.passes.early_receives import early_receives
 from funpipe.passes.free_values import free_values
 from funpipe.passes.release_sends import release_sends
-from funpipe.programs import Programs, verify
+from funpipe.programs import Programs
+from funpipe.programs.verify import check
 
 Pass = Callable[[Programs], Programs]
 """A pure function from programs to programs that compute the same."""
@@ -43,5 +44,5 @@ def optimize(programs: Programs, passes: tuple[Pass, ...] = default_passes) -> P
     """
     for each in passes:
         programs = each(programs)
-        verify(programs)
+        check(programs)
     return programs

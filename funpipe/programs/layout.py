@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import torch
@@ -79,8 +80,12 @@ class Layout:
 
     def home(self, leaf: str) -> tuple[Bucket, Slot] | None:
         """The bucket and slot of a leaf; None if it is loose everywhere."""
-        found = ((b, s) for b in self.buckets for s in b.slots if s.leaf == leaf)
-        return next(found, None)
+        return self._homes.get(leaf)
+
+    @cached_property
+    def _homes(self) -> dict[str, tuple[Bucket, Slot]]:
+        """The bucket and slot of each leaf that is in one."""
+        return {s.leaf: (b, s) for b in self.buckets for s in b.slots}
 
 
 def layout(
@@ -134,10 +139,11 @@ def _bucket(
 
 def _loose(stages: Sequence[Stage], params: dict[str, TensorType]) -> dict[str, tuple[int, ...]]:
     """Each leaf with the stages that hold it outside a bucket; a leaf that no stage reads is on the first."""
-    loose: dict[str, tuple[int, ...]] = {}
-    for leaf in params:
-        holders = tuple(s.index for s in stages if leaf in s.params and leaf not in s.owned)
-        owned = any(leaf in s.owned for s in stages)
-        if holders or not owned:
-            loose[leaf] = holders or (0,)
-    return loose
+    holders: dict[str, list[int]] = {leaf: [] for leaf in params}
+    for stage in stages:
+        own = set(stage.owned)
+        for leaf in stage.params:
+            if leaf not in own:
+                holders[leaf].append(stage.index)
+    owned = {leaf for stage in stages for leaf in stage.owned}
+    return {leaf: tuple(found) or (0,) for leaf, found in holders.items() if found or leaf not in owned}

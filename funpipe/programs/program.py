@@ -1,7 +1,7 @@
 """`Program` and `Programs`: what each rank does in one step, as data."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from funpipe._typing import MeshShape, TensorType
@@ -76,6 +76,17 @@ class Programs:
 
     def digest(self) -> str:
         """A hash of the whole plan: programs, messages, types and regions; equal on every rank, or the plan differs."""
-        parts = [self.as_text(), *map(repr, self.messages), repr(self.layout), repr(sorted(self.types.items()))]
+        kinds = {id(kind): kind for kind in self.types.values()}  # the microbatches of a value share one
+        texts = {key: repr(kind) for key, kind in kinds.items()}
+        parts = [line for program in self.programs for line in _content(program)]
+        parts += [*map(repr, self.messages), repr(self.layout)]
+        parts += [f"{name} {texts[id(kind)]}" for name, kind in sorted(self.types.items())]
         parts += [r.as_text() for r in self.regions.values()]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _content(program: Program) -> Iterator[str]:
+    """All that a program holds; quicker to write than its text."""
+    yield repr((program.rank, program.stages, program.inputs, program.outputs))
+    for instruction in program.instructions:
+        yield repr((type(instruction).__name__, *vars(instruction).values()))

@@ -1,6 +1,7 @@
 """The program of one rank: its row of the schedule, task by task, and the end of the step."""
 
 from funpipe._errors import ProgramError
+from funpipe.programs.binding import Binding
 from funpipe.programs.instructions import Accumulate, Instruction, Microbatch, PostRecv, Run, Send, WaitRecv, Zero
 from funpipe.programs.program import Program
 from funpipe.programs.shared import Shared
@@ -22,6 +23,8 @@ class Rank:
         self.source = shared.source
         self.stages = tuple(s for s in self.source.stages if shared.placement(s.index) == rank)
         regions = [r for s in self.stages for r in shared.regions_of(s)]
+        self.bindings = {r.name: Binding(shared, r, rank) for r in regions}
+        self.places = {s.index: _places(s) for s in self.stages}
         self.reads = {name for r in regions for name in r.inputs}
         self.leaves = tuple(n for n in self.source.traced.batch if f"batch.{n}" in self.reads)
         self.out: list[Instruction] = []
@@ -42,22 +45,23 @@ class Rank:
         )
 
     def _accumulators(self) -> list[str]:
-        return [f"acc.{leaf}.{k}" for s in self.stages for leaf, found in s.terms.items() for k, _ in found]
+        return [accumulator for s in self.stages for accumulator in self.places[s.index][0]]
 
     def _task(self, task: Task) -> None:
         stage = self.source.stages[task.stage]
         region = self._region(stage, task)
         if region is None:
             return
+        binding = self.bindings[region.name]
         self._slices(task.microbatch)
-        reads = tuple(self._bind(name, task, stage) for name in region.inputs)
-        writes = tuple(f"{v}@{task.microbatch}" for v in region.outputs)
-        self.out.append(Run(region.name, task.microbatch, reads, writes))
+        self._receive(binding, task)
+        reads = binding.reads(task.microbatch, lambda name: self._version(name, task, stage))
+        self.out.append(Run(region.name, task.microbatch, reads, binding.writes(task.microbatch)))
         if task.kind == "F":
             self._keep_buffers(stage, task.microbatch)
         else:
             self._accumulate(stage, task.microbatch)
-        self._send(region, task)
+        self._send(binding, task)
 
     def _region(self, stage: Stage, task: Task) -> Region | None:
         if task.kind not in ("F", "B"):
@@ -72,37 +76,30 @@ class Rank:
             self.out.append(Microbatch(index, self.leaves))
             self.present.update(f"batch.{n}@{index}" for n in self.leaves)
 
-    def _bind(self, name: str, task: Task, stage: Stage) -> str:
-        """The program's name for a region's input; a value of another rank is received first."""
-        kind, _, leaf = name.partition(".")
-        if kind == "batch":
-            return f"{name}@{task.microbatch}"
-        if kind == "buffer" and leaf:
-            key = (stage.index, task.microbatch, leaf)
-            if task.kind == "F":
-                self.versions[key] = self.buffers.get((stage.index, leaf), name)
-            return self.versions.get(key, self.buffers.get((stage.index, leaf), name))
-        if name not in self.shared.makers:
-            return name
-        value = f"{name}@{task.microbatch}"
-        self._receive(value, self.shared.placement(self.shared.makers[name]), task)
-        return value
+    def _version(self, name: str, task: Task, stage: Stage) -> str:
+        """The value of a buffer that a task reads: the last one for a forward, the forward's own for its backward."""
+        leaf = name.removeprefix("buffer.")
+        key = (stage.index, task.microbatch, leaf)
+        if task.kind == "F":
+            self.versions[key] = self.buffers.get((stage.index, leaf), name)
+        return self.versions.get(key, self.buffers.get((stage.index, leaf), name))
 
-    def _receive(self, value: str, src: int, task: Task) -> None:
-        if src == self.rank or value in self.present:
-            return
-        label = f"{src}->{self.rank} mb {task.microbatch}"
-        message = self.shared.message(value, src, self.rank, label)
-        self.out += [PostRecv(message), WaitRecv(message, value)]
-        self.present.add(value)
+    def _receive(self, binding: Binding, task: Task) -> None:
+        """Receives what another rank makes and no task has received before."""
+        for name, src in binding.received:
+            value = f"{name}@{task.microbatch}"
+            if value not in self.present:
+                label = f"{src}->{self.rank} mb {task.microbatch}"
+                message = self.shared.message(value, src, self.rank, label, needed_by=str(task))
+                self.out += [PostRecv(message), WaitRecv(message, value)]
+                self.present.add(value)
 
-    def _send(self, region: Region, task: Task) -> None:
-        for name in region.outputs:
-            for dst in self.shared.readers.get(name, ()):
-                if dst != self.rank:
-                    value = f"{name}@{task.microbatch}"
-                    label = f"{self.rank}->{dst} mb {task.microbatch}"
-                    self.out.append(Send(self.shared.message(value, self.rank, dst, label), value))
+    def _send(self, binding: Binding, task: Task) -> None:
+        for name, dst in binding.sent:
+            value = f"{name}@{task.microbatch}"
+            label = f"{self.rank}->{dst} mb {task.microbatch}"
+            message = self.shared.message(value, self.rank, dst, label, made_by=str(task))
+            self.out.append(Send(message, value))
 
     def _keep_buffers(self, stage: Stage, index: int) -> None:
         for name, value in stage.results.items():
@@ -111,10 +108,9 @@ class Rank:
                 self.buffers[(stage.index, leaf)] = f"{value}@{index}"
 
     def _accumulate(self, stage: Stage, index: int) -> None:
-        pairs = [(f"acc.{leaf}.{k}", f"{v}@{index}") for leaf, found in stage.terms.items() for k, v in found]
-        if pairs:
-            accumulators, values = zip(*pairs, strict=True)
-            self.out.append(Accumulate(accumulators, values))
+        accumulators, values = self.places[stage.index]
+        if accumulators:
+            self.out.append(Accumulate(accumulators, tuple([f"{value}@{index}" for value in values])))
 
     def _inputs(self, tail: Tail) -> tuple[str, ...]:
         """What must be there when the step begins, in the order: state, batch, constants."""
@@ -138,3 +134,9 @@ class Rank:
         """Whether this rank has a copy of a leaf outside the buckets: not if the leaf's bucket is here too."""
         home = self.shared.layout.home(leaf)
         return bool(mine & set(holders)) and not (home is not None and home[0].stage in mine)
+
+
+def _places(stage: Stage) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The accumulators of a stage, and the value that each takes of every microbatch."""
+    places = [(f"acc.{leaf}.{k}", value) for leaf, found in stage.terms.items() for k, value in found]
+    return tuple(name for name, _ in places), tuple(value for _, value in places)

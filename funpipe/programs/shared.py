@@ -1,6 +1,6 @@
 """What the programs of all ranks share while they are written: messages, types, and who reads what."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from funpipe._typing import TensorType
 from funpipe.programs.layout import Layout, layout
@@ -40,12 +40,15 @@ class Shared:
         """The rank of a stage."""
         return self.source.table.placement[stage]
 
-    def message(self, value: str, src: int, dst: int, label: str) -> int:
-        """The id of the one message that brings a value to a rank."""
+    def message(self, value: str, src: int, dst: int, label: str, made_by: str = "", needed_by: str = "") -> int:
+        """The id of the one message that brings a value to a rank; each end adds its own task."""
         key = (value, dst)
         if key not in self.messages:
             self.messages[key] = Message(len(self.messages), src, dst, self.types[value], f"{label} value {value}")
-        return self.messages[key].id
+        known = self.messages[key]
+        tasks = {"made_by": known.made_by or made_by, "needed_by": known.needed_by or needed_by}
+        self.messages[key] = replace(known, **tasks)
+        return known.id
 
 
 def _is_forward_only(table: Table) -> bool:

@@ -29,6 +29,7 @@ def value_types(
         num_microbatches: of one replica.
         batch_dims: the dimension along which each batch leaf is split.
     """
+    numbers = [f"@{i}" for i in range(num_microbatches)]
     device = next((t.device for part in (traced.params, traced.batch) for t in part.values()), "cpu")
     types = {f"param.{n}": t for n, t in traced.params.items()} | {f"leaf.{n}": t for n, t in traced.params.items()}
     types |= {f"tied.{n}": t for n, t in traced.params.items()}
@@ -36,10 +37,10 @@ def value_types(
     types |= {f"const.{n}": TensorType.of(t) for n, t in traced.consts.items()}
     for name, kind in traced.batch.items():
         types[f"batch.{name}"] = whole_batch(kind, batch_dims[name], num_microbatches)
-        types |= {f"batch.{name}@{i}": kind for i in range(num_microbatches)}
+        types |= {f"batch.{name}{number}": kind for number in numbers}
     for region in (r for s in stages for r in s.regions):
         for value in region.outputs:
-            types |= {f"{value}@{i}": region.types[value] for i in range(num_microbatches)}
+            types |= dict.fromkeys([value + number for number in numbers], region.types[value])
     for name, terms in traced.gradients.items():
         types |= {f"acc.{name}.{k}": traced.params[name] for k in range(len(terms))}
     for bucket in made.buckets:

@@ -1,5 +1,6 @@
 """Takes a region out of a graph: what it computes itself, what it needs from outside, and its own graph."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -49,26 +50,26 @@ def value_name(node: fx.Node) -> str:
     return ".".join(node.meta["leaf"]) if node.op == "placeholder" else node.name
 
 
-def output_name(kind: Kind, stage: int, cut: Cut, node: fx.Node) -> str:
+def output_name(kind: Kind, stage: int, outside: set[fx.Node], node: fx.Node) -> str:
     """The name of a region's output; what is only passed through is a copy, with a name of its own.
 
     The node's name is unique in the graph; a leaf's with its dots replaced need not be.
     """
-    return f"{node.name}_of_{kind}{stage}" if node in cut.outside else value_name(node)
+    return f"{node.name}_of_{kind}{stage}" if node in outside else value_name(node)
 
 
 def region(kind: Kind, stage: int, cut: Cut, outputs: list[fx.Node]) -> Region:
     """Builds the region of a cut; an output that shares memory with an input or another output is copied."""
-    graph, copies = fx.Graph(), {}
+    graph, copies, outside = fx.Graph(), {}, set(cut.outside)
     for i, node in enumerate(cut.outside):
         copies[node] = graph.placeholder(f"x{i}_{value_name(node)}".replace(".", "_"))
         copies[node].meta["val"] = node.meta["val"]
     for node in cut.inside:
         copies[node] = graph.node_copy(node, copies.__getitem__)
-    returned = tuple(_unshared(graph, outputs, copies, set(cut.outside)))
+    returned = tuple(_unshared(graph, outputs, copies, outside))
     graph.output(returned)
     types = {value_name(n): TensorType.of(n.meta["val"]) for n in cut.outside}
-    names = tuple(output_name(kind, stage, cut, n) for n in outputs)
+    names = tuple(output_name(kind, stage, outside, n) for n in outputs)
     types |= {name: TensorType.of(r.meta["val"]) for name, r in zip(names, returned, strict=True)}
     inputs = tuple(value_name(n) for n in cut.outside)
     return Region(kind, stage, fx.GraphModule({}, graph), inputs, names, types)
@@ -78,8 +79,9 @@ def _unshared(
     graph: fx.Graph, outputs: list[fx.Node], copies: dict[fx.Node, fx.Node], inputs: set[fx.Node]
 ) -> Iterable[fx.Node]:
     bases = [base_of(node) for node in outputs]
+    count = Counter(bases)
     for node, base in zip(outputs, bases, strict=True):
-        shares = base in inputs or (is_view(node) and bases.count(base) > 1)
+        shares = base in inputs or (count[base] > 1 and is_view(node))
         yield _copy(graph, node, copies) if shares else copies[node]
 
 

@@ -71,11 +71,15 @@ class Line:
     def _buffers(self) -> Iterator[tuple[int, int]]:
         """The first and the last operation that reads or updates each buffer that is updated."""
         leaves = self.traced.leaves
+        readers: dict[fx.Node, list[fx.Node]] = {}
+        for operation in self._operation:
+            for value in self.sources.of(operation):
+                readers.setdefault(value, []).append(operation)
         for name, node in self.traced.outputs.items():
             kind, _, leaf = name.partition(".")
             if kind == "buffer":
                 buffer = leaves.get(("buffer", leaf))
-                touching = [n for n in self._operation if buffer in self.sources.of(n)]
+                touching = readers.get(buffer, []) if buffer is not None else []
                 made = [n for n in self.sources.anchors([node]) if n in self._operation]
                 touched = [self._operation[n] for n in (*touching, *made)]
                 if touching and made:

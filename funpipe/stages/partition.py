@@ -1,5 +1,7 @@
 """A traced graph and its cuts become stages: functional partitions of the joint graph."""
 
+from functools import cached_property
+
 from torch import fx
 
 from funpipe._errors import StageError
@@ -59,6 +61,7 @@ class _Partition:
         self.assigned: Assignment = assign(traced, cuts, self.sources)
         self.order = {n: i for i, n in enumerate(traced.graph.nodes)}
         self.backward = set(traced.backward)
+        self.leaves = traced.leaves
         self.wanted: dict[tuple[str, int], dict[fx.Node, None]] = {}
         self.names: dict[tuple[str, int, fx.Node], str] = {}
         self._check_stages(cuts)
@@ -133,7 +136,7 @@ class _Partition:
         """The stage where a trained leaf's optimizer state lives: the first that uses it."""
         if name not in self.traced.gradients:
             return None
-        return min(self.assigned.uses_of(self.traced.leaves.get(("param", name))))
+        return min(self.assigned.uses_of(self.leaves.get(("param", name))))
 
     def _check_stages(self, cuts: tuple[int, ...]) -> None:
         full = {self.assigned.stage[n] for n in self.traced.forward if n in self.assigned.stage}
@@ -144,11 +147,19 @@ class _Partition:
                     "cut to another module."
                 )
 
+    @cached_property
+    def readers(self) -> dict[fx.Node, set[int]]:
+        """The stages whose nodes, of forward or backward, read each value that is owned or a leaf."""
+        found: dict[fx.Node, set[int]] = {}
+        for node, stage in self.assigned.stage.items():
+            for value in self.sources.of(node):
+                found.setdefault(value, set()).add(stage)
+        return found
+
     def _check_buffer(self, name: str, home: int) -> None:
         kind, _, leaf = name.partition(".")
-        node = self.traced.leaves.get(("buffer", leaf)) if kind == "buffer" else None
-        stages = self.assigned.stage
-        others = {s for n, s in stages.items() if node in self.sources.of(n)} - {home} if node is not None else set()
+        node = self.leaves.get(("buffer", leaf)) if kind == "buffer" else None
+        others = self.readers.get(node, set()) - {home} if node is not None else set()
         if others:
             raise StageError(
                 f"the buffer {leaf!r} is updated in stage {home} and read in stage {min(others)}: the next microbatch "

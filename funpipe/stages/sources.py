@@ -21,6 +21,7 @@ class Sources:
 
     def __init__(self, graph: fx.Graph) -> None:
         self._constant: set[fx.Node] = set()
+        self._floating: set[fx.Node] = set()
         self._of: dict[fx.Node, tuple[fx.Node, ...]] = {}
         for node in graph.nodes:
             if node.op == "call_function":
@@ -28,7 +29,7 @@ class Sources:
 
     def floats(self, node: fx.Node) -> bool:
         """Whether a node is recomputed wherever it is needed."""
-        return node.op == "call_function" and (node in self._constant or is_view(node))
+        return node in self._floating
 
     def of(self, node: fx.Node) -> tuple[fx.Node, ...]:
         """The owned nodes and leaves that a node reads, looking through floating ones."""
@@ -42,6 +43,8 @@ class Sources:
         inputs = node.all_input_nodes
         if is_constant(node) or (inputs and all(i in self._constant for i in inputs)):
             self._constant.add(node)
+        if node in self._constant or is_view(node):
+            self._floating.add(node)
         self._of[node] = () if node in self._constant else tuple(self.anchors(inputs))
 
 

@@ -17,11 +17,11 @@ class Assembly:
     """A clean copy of a raw graph.
 
     Args:
-        raw: the tracer's module; a flat list of tensors in and out.
+        raw: the tracer's graph; a flat list of tensors in and out.
         leaves: the kind and name of each placeholder.
     """
 
-    def __init__(self, raw: fx.GraphModule, leaves: list[tuple[str, str]]) -> None:
+    def __init__(self, raw: fx.Graph, leaves: list[tuple[str, str]]) -> None:
         self.graph = fx.Graph()
         self.forward: list[fx.Node] = []
         self.backward: list[fx.Node] = []
@@ -30,7 +30,7 @@ class Assembly:
         self._copies: dict[fx.Node, fx.Node] = {}
         self._part = self.forward
         self._leaves = iter(leaves)
-        for node in raw.graph.nodes:
+        for node in raw.nodes:
             self._add(node)
 
     def _add(self, node: fx.Node) -> None:
@@ -84,7 +84,7 @@ def _params_read(node: fx.Node) -> Iterator[str]:
     for source in node.all_input_nodes:
         if source.op == "placeholder" and source.meta["leaf"][0] == "param":
             yield source.meta["leaf"][1]
-        elif is_view(source):
+        elif source.meta.get("params") and is_view(source):
             yield from source.meta["params"]
 
 

@@ -8,19 +8,19 @@ from torch.fx.traceback import preserve_node_meta
 from funpipe.tracing.operators import mutates
 
 
-def without_mutation(module: fx.GraphModule, inputs: list[Tensor]) -> fx.GraphModule:
+def without_mutation(graph: fx.Graph, inputs: list[Tensor]) -> fx.Graph:
     """The same computation with no operator that writes to its arguments.
 
     Args:
-        module: a flat graph (lists of tensors in, a list of tensors out).
+        graph: flat (tensors in, a list of tensors out).
         inputs: fake tensors, one for each placeholder.
 
     Returns:
-        The module itself if nothing in it mutates, else a new one with the same placeholders and outputs.
+        The graph itself if nothing in it mutates, else a new one with the same placeholders and outputs.
     """
-    if not any(mutates(n) for n in module.graph.nodes):
-        return module
-    run = fx.Interpreter(module).run
+    if not any(mutates(n) for n in graph.nodes):
+        return graph
+    run = fx.Interpreter(fx.GraphModule({}, graph)).run
     functional = torch.func.functionalize(lambda *args: run(*args, enable_io_processing=False), remove="mutations")
     with preserve_node_meta():
-        return make_fx(functional, tracing_mode="fake")(*inputs)
+        return make_fx(functional, tracing_mode="fake")(*inputs).graph

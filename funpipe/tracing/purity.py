@@ -9,19 +9,19 @@ from funpipe._errors import TraceError
 from funpipe.tracing.operators import IDENTITIES, is_view, mutates, schema_of
 
 
-def check_pure(module: fx.GraphModule, leaves: Sequence[tuple[str, str]]) -> None:
+def check_pure(graph: fx.Graph, leaves: Sequence[tuple[str, str]]) -> None:
     """Raises where a traced graph writes to a leaf in place; only buffers may be written to, for they are returned.
 
     Args:
-        module: a flat graph, not yet free of mutation.
+        graph: not yet free of mutation.
         leaves: the kind and name of each placeholder.
 
     Raises:
         TraceError: the leaf and the user's line are named.
     """
-    placeholders = (n for n in module.graph.nodes if n.op == "placeholder")
+    placeholders = (n for n in graph.nodes if n.op == "placeholder")
     kinds = dict(zip(placeholders, leaves, strict=True))
-    for node in module.graph.nodes:
+    for node in graph.nodes:
         for written in _written(node) if mutates(node) else ():
             kind, name = kinds.get(_memory_of(written), ("", ""))
             if kind in ("param", "batch", "const"):

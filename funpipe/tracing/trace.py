@@ -1,6 +1,7 @@
 """A pure loss function becomes a `Traced`: one graph of one microbatch, forward and backward."""
 
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from typing import Any
 
 from torch import Tensor, fx
@@ -67,8 +68,8 @@ def trace(
     specs, names = (trees[0][0], trees[1][0], trees[2][0]), (trees[0][1], trees[1][1], trees[2][1])
     joint = Joint(loss_fn, specs, names, trained, buffers is not None, differentiate)
     named = [(kind, n) for kind, part in zip(("param", "buffer", "batch"), types, strict=True) for n in part]
-    module, consts = _raw_graph(joint, types, named)
-    made = Assembly(module, [*named, *(("const", n) for n in consts)])
+    raw, consts = _raw_graph(joint, types, named)
+    made = Assembly(raw, [*named, *(("const", n) for n in consts)])
     frozen = frozenset(trees[0][1]) - set(trained)
     return _traced(made, joint, types, frozen, consts)
 
@@ -84,7 +85,8 @@ def _traced(
     places = {name: terms(node, order, backward) for name, node in gradients.items()}
     _drop_dead(made.graph, [*outputs.values(), *(t for ts in places.values() for t in ts)])
     alive = set(made.graph.nodes)
-    marks = tuple(type(m)(sum(n in alive for n in made.forward[: m.position]), m.name) for m in made.marks)
+    before = [0, *accumulate(int(n in alive) for n in made.forward)]
+    marks = tuple(type(m)(before[m.position], m.name) for m in made.marks)
     return Traced(
         graph=made.graph,
         forward=tuple(n for n in made.forward if n in alive),
@@ -114,7 +116,7 @@ def _drop_dead(graph: fx.Graph, wanted: list[fx.Node]) -> None:
 
 def _raw_graph(
     joint: Joint, types: list[dict[str, TensorType]], leaves: list[tuple[str, str]]
-) -> tuple[fx.GraphModule, dict[str, Tensor]]:
+) -> tuple[fx.Graph, dict[str, Tensor]]:
     mode = _compat.fake_mode()
     inputs = [[fake_like(t, mode) for t in part.values()] for part in types]
     try:
@@ -130,8 +132,10 @@ def _raw_graph(
     return without_mutation(flat, fakes), consts
 
 
-def _lift_constants(module: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, Tensor]]:
-    """The same graph with flat placeholders, and the tensors it closed over as placeholders after the others."""
+def _lift_constants(module: fx.GraphModule) -> tuple[fx.Graph, dict[str, Tensor]]:
+    """The same graph with the tensors it closed over as placeholders after the others."""
+    if not module.graph.find_nodes(op="get_attr"):
+        return module.graph, {}
     graph, consts, copies = fx.Graph(), {}, {}
     placeholders: dict[str, fx.Node] = {}
     for node in module.graph.nodes:
@@ -148,7 +152,7 @@ def _lift_constants(module: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, T
     for node in module.graph.nodes:
         if node not in copies:
             copies[node] = graph.node_copy(node, copies.__getitem__)
-    return fx.GraphModule({}, graph), consts
+    return graph, consts
 
 
 def _constant(value: Tensor, node: fx.Node) -> Tensor:

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -54,3 +56,11 @@ def test_passes_leave_what_they_are_given():
     before = plan.as_text()
     optimize(plan)
     assert plan.as_text() == before
+
+
+def test_programs_are_verified_once_after_each_pass(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys.modules["funpipe.passes.optimize"], "check", seen.append)
+    found = optimize(programs_of(chain, 2))
+    assert len(seen) == len(default_passes)
+    assert seen[-1] is found

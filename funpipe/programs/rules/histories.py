@@ -45,18 +45,26 @@ def histories(programs: Programs) -> None:
 
 def _found(programs: Programs, program: Program) -> dict[str, History]:
     holder = holders(programs, program)
+    others = (i for i in program.instructions if not isinstance(i, Run))
+    told = {name for i in others for name, _ in _events(i, holder)}
+    told |= {name for r in programs.regions.values() for name in r.inputs if name.startswith("param.")}
     found: dict[str, History] = {}
-    for at, instruction in enumerate(program.instructions):
-        for name, word in dict.fromkeys(_events(instruction, holder)):
+    for at, i in enumerate(program.instructions):
+        events = _of_run(i, holder, told) if isinstance(i, Run) else _events(i, holder)
+        for name, word in dict.fromkeys(events):
             found.setdefault(name, []).append((at, word))
     return found
 
 
+def _of_run(run: Run, holder: Holders, told: set[str]) -> Iterator[tuple[str, str]]:
+    """Of the hundreds of values of a run those that have a history: parameters, and what other instructions touch."""
+    touched = dict.fromkeys([holder[name] for name in (*run.reads, *run.writes) if name in told])
+    return ((name, "run") for name in touched)
+
+
 def _events(i: Instruction, holder: Holders) -> Iterator[tuple[str, str]]:
-    """The values that an instruction touches and the word for what it does to each."""
+    """The values that an instruction other than a run touches, and the word for what it does to each."""
     match i:
-        case Run():
-            yield from ((holder[name], "run") for name in (*i.reads, *i.writes))
         case Flatten():
             yield f"grad.{i.bucket}", "flatten"
         case AllReduce():

@@ -13,25 +13,59 @@ def lives(programs: Programs) -> None:
 
 
 class _Lives:
-    """The values of one rank that are alive, and what became of the others."""
+    """The values of one rank that are alive, and what became of the others.
+
+    An instruction names hundreds of values, so they are looked at as sets, and one by one only to find the fault.
+    """
 
     def __init__(self, programs: Programs, program: Program) -> None:
         self.programs, self.program = programs, program
         self.holder = holders(programs, program)
         self.kept = {*program.inputs, *program.outputs.values()}
         self.alive = set(program.inputs)
+        self.params = self._held_by(self.alive)
         self.freed: dict[str, int] = {}
 
     def check(self) -> None:
         for at, instruction in enumerate(self.program.instructions):
-            for name in instruction.reads:
-                if isinstance(instruction, Free):
-                    self._free(at, name)
-                else:
-                    self._read(at, name)
-            for name in instruction.writes:
-                self._make(at, name)
+            if isinstance(instruction, Free):
+                self._free_all(at, instruction.values)
+            else:
+                self._read_all(at, instruction.reads)
+            self._make_all(at, instruction.writes)
         self._end()
+
+    def _held_by(self, values: set[str]) -> set[str]:
+        """The parameters whose holder is one of the values."""
+        params = {*self.holder, *(n.replace("leaf.", "param.", 1) for n in values if n.startswith("leaf."))}
+        return {name for name in params if self.holder[name] in values}
+
+    def _read_all(self, at: int, names: tuple[str, ...]) -> None:
+        if not set(names) - self.alive <= self.params:
+            for name in names:
+                self._read(at, name)
+
+    def _make_all(self, at: int, names: tuple[str, ...]) -> None:
+        made = set(names)
+        known = self.programs.types.keys() >= made
+        if known and len(made) == len(names) and self._unused(made) and self.alive.isdisjoint(made):
+            self.alive |= made
+            return
+        for name in names:
+            self._make(at, name)
+
+    def _free_all(self, at: int, names: tuple[str, ...]) -> None:
+        done = set(names)
+        if len(done) == len(names) and self._unused(done) and self.alive >= done and self.kept.isdisjoint(done):
+            self.alive -= done
+            self.freed |= dict.fromkeys(names, at)
+            return
+        for name in names:
+            self._free(at, name)
+
+    def _unused(self, names: set[str]) -> bool:
+        """Whether none of the names has been freed."""
+        return self.freed.keys().isdisjoint(names)
 
     def _read(self, at: int, name: str) -> None:
         if self.holder[name] in self.alive:

@@ -1,6 +1,7 @@
 """How much memory the values of a rank take."""
 
-from funpipe.programs.instructions import Free, Instruction, PostRecv, WaitRecv
+from funpipe._typing import TensorType
+from funpipe.programs.instructions import Free, PostRecv, WaitRecv
 from funpipe.programs.program import Program, Programs
 
 
@@ -10,21 +11,31 @@ def peak(programs: Programs, program: Program) -> tuple[int, int]:
     Inputs are there from the start, a received value from its `PostRecv` on, and a parameter is a view of what holds
     it.
     """
-    alive = sum(programs.types[name].nbytes for name in program.inputs)
+    sizes = _Sizes(programs.types)
+    alive = sizes.total(program.inputs)
     most, where = alive, 0
     for at, instruction in enumerate(program.instructions):
-        alive += _made(programs, instruction)
+        if isinstance(instruction, PostRecv):
+            alive += programs.messages[instruction.message].type.nbytes
+        elif not isinstance(instruction, WaitRecv):
+            alive += sizes.total(instruction.writes)
         if alive > most:
             most, where = alive, at
         if isinstance(instruction, Free):
-            alive -= sum(programs.types[name].nbytes for name in instruction.values)
+            alive -= sizes.total(instruction.values)
     return most, where
 
 
-def _made(programs: Programs, instruction: Instruction) -> int:
-    match instruction:
-        case PostRecv(message):
-            return programs.messages[message].type.nbytes
-        case WaitRecv():
-            return 0
-    return sum(programs.types[name].nbytes for name in instruction.writes)
+class _Sizes(dict[str, int]):
+    """The bytes of each value that was asked for."""
+
+    def __init__(self, types: dict[str, TensorType]) -> None:
+        self.types = types
+
+    def __missing__(self, name: str) -> int:
+        self[name] = self.types[name].nbytes
+        return self[name]
+
+    def total(self, names: tuple[str, ...]) -> int:
+        """The bytes of all of them together."""
+        return sum(map(self.__getitem__, names))

@@ -1,5 +1,7 @@
 """Every microbatch is counted once: in each accumulator before it is read, and in each reduced result."""
 
+from collections import defaultdict
+
 from funpipe.programs.instructions import Accumulate, Flatten, Reduce, Run, Send, WaitRecv
 from funpipe.programs.program import Program, Programs
 from funpipe.programs.rules.failure import failure
@@ -17,9 +19,10 @@ class _Counts:
     def __init__(self, programs: Programs, program: Program) -> None:
         self.programs, self.program = programs, program
         self.made: dict[str, int] = {}
-        self.held: dict[str, dict[str, None]] = {}
+        self.held: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self.arrived: set[str] = set()
         self.read: dict[str, int] = {}
+        self.numbers = [str(i) for i in range(programs.num_microbatches)]
 
     def check(self) -> None:
         for at, instruction in enumerate(self.program.instructions):
@@ -39,7 +42,7 @@ class _Counts:
                     self._reduce(at, instruction)
 
     def _add(self, at: int, accumulator: str, value: str) -> None:
-        held = self.held.setdefault(accumulator, {})
+        held = self.held[accumulator]
         last = next(reversed(held), value)
         if accumulator in self.read or accumulator in self.arrived:
             what = f"{accumulator!r} is already complete: it was read or received before."
@@ -57,7 +60,7 @@ class _Counts:
         if accumulator in self.arrived:
             return
         held = {value.rpartition("@")[2] for value in self.held.get(accumulator, ())}
-        lacks = [i for i in range(self.programs.num_microbatches) if str(i) not in held]
+        lacks = [number for number in self.numbers if number not in held]
         if lacks:
             what = f"{accumulator!r} lacks microbatch {lacks[0]}."
             raise failure(self.program, at, what, f"{accumulator} is not complete", "Accumulate it before this line.")

@@ -1,8 +1,12 @@
-"""Each region runs once for each microbatch, on the rank of its stage, with inputs of its types."""
+"""Each region runs once for each microbatch, on the rank of its stage, with inputs of its types.
+
+What a run reads and makes is compared as a whole with what it should, and name by name only to find the fault.
+"""
 
 from funpipe.programs.instructions import Run
 from funpipe.programs.program import Program, Programs
 from funpipe.programs.rules.failure import failure
+from funpipe.programs.rules.interface import Interface
 
 
 def tasks(programs: Programs) -> None:
@@ -10,12 +14,13 @@ def tasks(programs: Programs) -> None:
     homes = _homes(programs)
     done: dict[tuple[str, int], int] = {}
     for program in programs.programs:
+        interfaces = {name: Interface(program, region) for name, region in programs.regions.items()}
         for at, run in enumerate(program.instructions):
             if isinstance(run, Run):
                 _known(programs, program, at, run)
                 _once(program, at, run, done)
-                _reads(programs, program, at, run)
-                _writes(programs, program, at, run)
+                _reads(programs, program, at, run, interfaces[run.region])
+                _writes(program, at, run, interfaces[run.region])
     _complete(programs, homes, done)
 
 
@@ -56,31 +61,27 @@ def _once(program: Program, at: int, run: Run, done: dict[tuple[str, int], int])
         raise failure(program, at, what, "a second time", "Remove one of the two.")
 
 
-def _reads(programs: Programs, program: Program, at: int, run: Run) -> None:
+def _reads(programs: Programs, program: Program, at: int, run: Run, interface: Interface) -> None:
+    expected = interface.reads(run.microbatch)
+    types = [programs.types[name] for name in run.reads]
+    if run.reads == expected and types == interface.types:
+        interface.types = types  # most of the next microbatch's are these very objects, and equal at a glance
+        return
     region = programs.regions[run.region]
     if len(run.reads) != len(region.inputs):
         what = f"{run.region} takes {len(region.inputs)} inputs and gets {len(run.reads)}."
         raise failure(program, at, what, "wrong count", f"Pass {', '.join(region.inputs)}.")
-    for wanted, name in zip(region.inputs, run.reads, strict=True):
+    for wanted, name, own in zip(region.inputs, run.reads, expected, strict=True):
         if programs.types[name] != region.types[wanted]:
             what = f"{run.region} takes {wanted!r} as {region.types[wanted]} and gets {name!r}, {programs.types[name]}."
             raise failure(program, at, what, "wrong type", f"Pass a value of type {region.types[wanted]}.")
-        expected = input_name(program, wanted, run.microbatch)
-        if name != expected:
-            what = f"{run.region} of microbatch {run.microbatch} reads {name!r} where {expected!r} belongs."
-            raise failure(program, at, what, "wrong value", f"Pass {expected!r}.")
+        if name != own:
+            what = f"{run.region} of microbatch {run.microbatch} reads {name!r} where {own!r} belongs."
+            raise failure(program, at, what, "wrong value", f"Pass {own!r}.")
 
 
-def input_name(program: Program, wanted: str, microbatch: int) -> str:
-    """The program's name for an input of a region: a buffer that is updated comes from the microbatch before."""
-    kind, dot, _ = wanted.partition(".")
-    if kind == "buffer" and wanted in program.outputs and microbatch:
-        return f"{program.outputs[wanted].rpartition('@')[0]}@{microbatch - 1}"
-    return f"{wanted}@{microbatch}" if not dot or kind == "batch" else wanted
-
-
-def _writes(programs: Programs, program: Program, at: int, run: Run) -> None:
-    made = tuple(f"{name}@{run.microbatch}" for name in programs.regions[run.region].outputs)
+def _writes(program: Program, at: int, run: Run, interface: Interface) -> None:
+    made = interface.writes(run.microbatch)
     if run.writes != made:
         wrong = next((m for m in run.writes if m not in made), "nothing else")
         what = f"{run.region} makes {len(made)} values, and is to write {len(run.writes)}, {wrong!r} among them."
