@@ -3,12 +3,16 @@
 Every function here has a test in `tests/test_compat.py` that fails clearly when a torch release moves what it uses.
 """
 
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import torch
+import torch.fx
+
+from funpipe._typing import TensorType
 
 
 def fake_mode() -> AbstractContextManager[Any]:
@@ -51,14 +55,115 @@ def quiet_compile() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def separate_regions() -> Iterator[None]:
-    """While open, a nested region that is called once is compiled by itself too, like one that is called often.
+def write_kernels(module: torch.fx.GraphModule, types: Sequence[TensorType], options: dict[str, Any]) -> str:
+    """The source of a Python module that runs a graph: its kernels, and a function `call` of a list of tensors.
 
-    Otherwise Dynamo inlines it: it would be fused with what is around it, and its bits could depend on that.
+    The kernels are being built by other threads when this returns; running the source waits for them.
+
+    Args:
+        module: ATen operators; flat tensors in, a tuple of tensors out; may write to its inputs.
+        types: of its inputs.
+        options: of Inductor.
+
+    Raises:
+        RuntimeError: Inductor made no source, or more than one.
     """
-    from torch._dynamo import config
+    from torch._functorch import config as functorch_config
+    from torch._guards import TracingContext, tracing
+    from torch._inductor.compile_fx import compile_fx
 
-    name = "inline_single_use_invoke_subgraph"  # where a release has no such option, it inlines nothing
-    with config.patch({name: False}) if hasattr(config, name) else nullcontext():
+    mode = fake_mode()
+    with (
+        generated_code() as code,
+        kernels_later(),
+        functorch_config.patch(enable_autograd_cache=False),
+        tracing(TracingContext(mode)),  # type: ignore[arg-type]
+    ):
+        with mode:
+            fakes = [torch.empty_strided(t.shape, t.stride, dtype=t.dtype, device=t.device) for t in types]
+        compile_fx(module, fakes, config_patches=options)
+    if len(code) != 1:
+        raise RuntimeError(f"Inductor wrote {len(code)} modules for one graph.")
+    return code[0]
+
+
+def call_of(names: dict[str, Any]) -> Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]:
+    """The function of a list of tensors, which it empties, that a source of `write_kernels` defines.
+
+    Args:
+        names: what the source defined. Where it is C++ throughout, its own function looks at the type of every argument
+            first, in Python; the one given here does not.
+    """
+    entry = names.get("inductor_entry")
+    if entry is None:
+        return names["call"]
+    tensors: Any = torch._C._aoti  # type: ignore[attr-defined]
+    handles_of, tensors_of = (
+        tensors.unsafe_alloc_void_ptrs_from_tensors,
+        tensors.alloc_tensors_by_stealing_from_void_ptrs,
+    )
+
+    def call(inputs: list[torch.Tensor]) -> Sequence[torch.Tensor]:
+        handles = handles_of(inputs)
+        inputs.clear()
+        return tensors_of(entry(handles))
+
+    return call
+
+
+@contextmanager
+def kernels_later() -> Iterator[None]:
+    """While open, generated code that this thread runs does not build its kernels, or does not wait for them."""
+    from torch._inductor.async_compile import AsyncCompile
+    from torch._inductor.codecache import CppWrapperCodeCache
+
+    mine = threading.get_ident()
+    wait, load = AsyncCompile.wait, CppWrapperCodeCache.load_pybinding
+
+    def waiting(self: Any, scope: dict[str, Any]) -> None:
+        return None if threading.get_ident() == mine else wait(self, scope)
+
+    def loading(*args: Any, **kwargs: Any) -> Any:
+        return None if threading.get_ident() == mine else load(*args, **kwargs)
+
+    AsyncCompile.wait, CppWrapperCodeCache.load_pybinding = waiting, loading  # type: ignore[method-assign]
+    try:
         yield
+    finally:
+        AsyncCompile.wait = wait  # type: ignore[method-assign]
+        del CppWrapperCodeCache.load_pybinding  # it is its base's
+
+
+def prepare_compiler() -> threading.Thread:
+    """Starts to find out what vectors the processor has, for which Inductor builds programs the first time: seconds.
+
+    Returns:
+        The thread that does. What it would import is imported before, because two threads may not import the same.
+    """
+    from torch._inductor import codecache, cpp_builder, cpu_vec_isa
+
+    assert codecache and cpp_builder
+
+    def look() -> None:
+        with suppress(Exception):  # where there is no compiler, compiling says so
+            cpu_vec_isa.pick_vec_isa()
+
+    thread = threading.Thread(target=look, name="funpipe compiler", daemon=True)
+    thread.start()
+    return thread
+
+
+def compiler_cache() -> str | None:
+    """The folder of Inductor's caches; None where they are switched off."""
+    from torch._inductor import config
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    return None if config.force_disable_caches else cache_dir()
+
+
+def onednn_linear() -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor] | None:
+    """oneDNN's `x @ weight.T + bias` for float32 matrices, which torch keeps for its compiler; None without oneDNN."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return None
+    linear = torch.ops.mkldnn._linear_pointwise.default
+    return lambda x, weight, bias: linear(x, weight, bias, "none", [], "")

@@ -1,12 +1,15 @@
 """Each private corner of torch that funpipe uses still is where `_compat.py` looks for it."""
 
 import inspect
+import threading
 import warnings
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from funpipe import _compat
+from funpipe._typing import TensorType
 
 
 def test_every_function_has_a_test_here():
@@ -70,8 +73,92 @@ def test_quiet_compile_silences_torch():
     assert seen == []
 
 
-def test_separate_regions_keeps_a_region_that_is_called_once():
-    region = torch.compiler.nested_compile_region(lambda x: torch.sin(x) * 2)
-    with _compat.generated_code() as code, _compat.quiet_compile(), _compat.separate_regions():
-        torch.compile(lambda x: region(x) + 1, fullgraph=True)(torch.zeros(5))
-    assert any("subgraph" in text.partition("def call(")[0] for text in code)
+def sum_into(x, total):
+    """Writes to its second argument."""
+    total.add_(x)
+    return (torch.sin(x) * 3.25,)
+
+
+KIND = TensorType((5,), (1,), torch.float32)
+
+
+def test_write_kernels_gives_a_module_that_runs_the_graph(tmp_path, monkeypatch):
+    """Compiles, for what comes out is looked at: one module, whose `call` empties its list and writes in place."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    module = make_fx(sum_into, tracing_mode="fake")(torch.zeros(5), torch.zeros(5))
+    with _compat.quiet_compile():
+        code = _compat.write_kernels(module, [KIND, KIND], {"size_asserts": False})
+        names = {"__name__": "generated"}
+        exec(code, names)
+    x, total = torch.arange(5.0), torch.ones(5)
+    given = [x, total]
+    (found,) = names["call"](given)
+    assert given == [] and torch.equal(total, x + 1) and "assert_size_stride(" not in code.partition("def call(")[2]
+    torch.testing.assert_close(found, torch.sin(x) * 3.25)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_write_kernels_wants_exactly_one_module(count, monkeypatch):
+    from torch._inductor import compile_fx
+    from torch._inductor.graph import GraphLowering
+
+    def several(*args, **options):
+        for _ in range(count):
+            GraphLowering.save_output_code("code")
+
+    monkeypatch.setattr(compile_fx, "compile_fx", several)
+    module = make_fx(sum_into, tracing_mode="fake")(torch.zeros(5), torch.zeros(5))
+    with pytest.raises(RuntimeError, match=f"Inductor wrote {count} modules for one graph"):
+        _compat.write_kernels(module, [KIND, KIND], {})
+
+
+def test_kernels_later_builds_and_waits_for_nothing_in_this_thread_and_is_put_back():
+    from torch._inductor.async_compile import AsyncCompile
+    from torch._inductor.codecache import CppWrapperCodeCache
+
+    before, elsewhere = dict(vars(AsyncCompile)), []
+    assert "load_pybinding" not in vars(CppWrapperCodeCache) and hasattr(CppWrapperCodeCache, "load_pybinding")
+    with pytest.raises(KeyError), _compat.kernels_later():
+        assert AsyncCompile().wait({"kernel": object()}) is None
+        assert CppWrapperCodeCache.load_pybinding([], "no C++ at all") is None
+        thread = threading.Thread(target=lambda: elsewhere.append(AsyncCompile().wait({})))
+        thread.start()
+        thread.join()
+        raise KeyError
+    assert elsewhere == [None] and vars(AsyncCompile)["wait"] is before["wait"]
+    assert "load_pybinding" not in vars(CppWrapperCodeCache)
+
+
+def test_prepare_compiler_finds_out_what_inductor_asks_for():
+    from torch._inductor import cpu_vec_isa
+
+    thread = _compat.prepare_compiler()
+    thread.join(120)
+    assert not thread.is_alive() and isinstance(cpu_vec_isa.pick_vec_isa(), cpu_vec_isa.VecISA)
+
+
+def test_compiler_cache_is_where_the_user_says_or_nowhere(tmp_path, monkeypatch):
+    from torch._inductor import config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    assert _compat.compiler_cache() == str(tmp_path)
+    with config.patch(force_disable_caches=True):
+        assert _compat.compiler_cache() is None
+
+
+def test_onednn_linear_is_that_of_torch():
+    linear = _compat.onednn_linear()
+    x, weight, bias = torch.randn(5, 7), torch.randn(7, 3).t(), torch.randn(3)
+    if torch.backends.mkldnn.is_available():
+        assert linear is not None
+        torch.testing.assert_close(linear(x, weight, bias), torch.nn.functional.linear(x, weight, bias))
+        torch.testing.assert_close(linear(x, weight, None), torch.nn.functional.linear(x, weight))
+    else:
+        assert linear is None
+
+
+def test_call_of_is_what_the_source_defines():
+    def call(inputs):
+        return inputs
+
+    assert _compat.call_of({"call": call}) is call

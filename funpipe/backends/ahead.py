@@ -4,14 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from funpipe import _compat
 from funpipe._errors import CompileError
-
-NO_COMPILER = "No working C++ compiler"
-"""What torch says where there is none."""
-
+from funpipe.backends.failure import failure
 
 OPTIONS: dict[str, Any] = {"size_asserts": False, "alignment_asserts": False}
 """Generated code checks no shapes again: the verifier and the engine have done so."""
@@ -29,42 +26,18 @@ def ahead_of_time(function: Callable[..., Any], example: Sequence[Tensor], what:
         The compiled function, and the code that the compiler wrote or found in its cache.
 
     Raises:
-        CompileError: torch cannot compile it; its own error is the cause.
+        CompileError: torch cannot compile it; its own error is the cause. Or its caches are switched off.
     """
+    if _compat.compiler_cache() is None:
+        raise CompileError(
+            f"{what} cannot be compiled as one function, because torch compiles ahead of time only with its caches and "
+            "they are switched off: use numerics='exact', or unset TORCHINDUCTOR_FORCE_DISABLE_CACHES."
+        )
     try:
-        with _compat.generated_code() as code, torch.no_grad(), _compat.quiet_compile(), _compat.separate_regions():
+        with _compat.generated_code() as code, torch.no_grad(), _compat.quiet_compile():
             compiled = torch.compile(function, fullgraph=True, dynamic=False, options=OPTIONS)
             made = compiled.aot_compile((tuple(example), {}))
     except Exception as error:
-        raise CompileError(_text(what, error)) from error
+        raise failure(what, error) from error
     made.disable_guard_check()  # the caller passes what the program types; thread counts and modes may change
     return made, "\n".join(code)
-
-
-def callable_of(name: str, graph: fx.GraphModule) -> Callable[..., Any]:
-    """A graph as a function that can be compiled ahead of time, and as a nested region.
-
-    It finds the graph among its globals, because a closure cannot be compiled ahead of time. Its code is its own,
-    because Dynamo takes two nested regions with equal code and equal types of arguments for one: hence the name in it.
-
-    Args:
-        name: of the function; no two of the regions of one step share it.
-        graph: flat tensors in, a tuple of tensors out.
-    """
-    names: dict[str, Any] = {"graph": graph}
-    exec(f"def {name}(*inputs):\n    return graph(*inputs)\n", names)
-    return names[name]
-
-
-def _text(what: str, error: Exception) -> str:
-    if NO_COMPILER in str(error):
-        return (
-            f"{what} cannot be compiled, because torch finds no C++ compiler: install one (g++, or clang named by the "
-            "environment variable CXX), or use backend='interpret', which needs none."
-        )
-    first = str(error).strip().partition("\n")[0]
-    return (
-        f"{what} cannot be compiled: {type(error).__name__}: {first}. Use backend='interpret', which runs the same "
-        "program operator by operator; if an operator of your own is at fault, register a fake form for it "
-        "(torch.library.register_fake)."
-    )

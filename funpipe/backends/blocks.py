@@ -24,14 +24,17 @@ class Block:
     """Consecutive local instructions as one graph.
 
     Args:
-        module: flat tensors in, a tuple of tensors out.
-        inputs: names of the values read.
-        outputs: names of the values made, or overwritten (`bucket.NAME`, `slot.PATH.NAME`, `leaf.NAME`).
+        module: flat tensors in, a tuple of tensors out; at its end it overwrites the inputs that the instructions
+            change, if they are state (`bucket.NAME`, `slot.PATH.NAME`, `leaf.NAME`) or read later.
+        inputs: names of the values read or overwritten.
+        outputs: names of the values made.
+        types: of the inputs, in order.
     """
 
     module: fx.GraphModule
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    types: tuple[TensorType, ...]
 
 
 def block(
@@ -48,7 +51,7 @@ def block(
         present: the names of the values that are there before.
         instructions: none of them communicates or runs a region.
         optimizer: for updates.
-        wanted: what is read later; state that is overwritten is always an output.
+        wanted: what is read later.
     """
     names = _inputs(programs, present, instructions)
     scalars = list(_scalars(optimizer)) if any(isinstance(i, Update) for i in instructions) else []
@@ -61,15 +64,19 @@ def block(
         for instruction in instructions:
             if not isinstance(instruction, Free):
                 execute(instruction, env)
-        outputs[:] = [n for n, v in env.values.items() if _is_new(n, v, given) and (n in wanted or _is_state(n))]
-        return tuple(env.values[n] for n in outputs)
+        new = {n: v for n, v in env.values.items() if _is_new(n, v, given)}
+        outputs[:] = [n for n in new if n in wanted and n not in given]
+        for n in new:
+            if n in given and (n in wanted or _is_state(n)):
+                given[n].copy_(new[n])
+        return tuple(new[n] for n in outputs)
 
     mode = _compat.fake_mode()
     kinds = [programs.types[n] for n in names] + [TensorType((), (), torch.float64)] * len(scalars)
     module = make_fx(run, tracing_mode="fake")(*(fake_like(k, mode) for k in kinds))
     module.graph.eliminate_dead_code()
     module.recompile()
-    return Block(module, (*names, *scalars), tuple(outputs))
+    return Block(module, (*names, *scalars), tuple(outputs), tuple(kinds))
 
 
 def scalars_block(optimizer: Optimizer) -> Block:
@@ -77,7 +84,7 @@ def scalars_block(optimizer: Optimizer) -> Block:
     names = tuple(_scalars(optimizer))
     count = torch.tensor(0, device="cpu")
     module = make_fx(lambda step: tuple(optimizer.scalars(step).values()), tracing_mode="fake")(count)
-    return Block(module, ("step",), names)
+    return Block(module, ("step",), names, (TensorType.of(count),))
 
 
 def _scalars(optimizer: Optimizer | None) -> dict[str, Tensor]:

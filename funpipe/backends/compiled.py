@@ -1,10 +1,14 @@
 """What a backend makes of a rank's program."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+
+
+def silent(name: str, done: int, count: int) -> None:
+    """Reports nothing."""
 
 
 class Executable(Protocol):
@@ -34,8 +38,10 @@ class Request:
         rank: the pipeline rank.
         transport: the handle that communication goes through.
         fuse: whether regions may be fused with each other (numerics="fast").
+        report: is told before each graph that is compiled: its name, how many are done, and how many there are.
     """
 
     rank: int
     transport: int
     fuse: bool = False
+    report: Callable[[str, int, int], None] = silent

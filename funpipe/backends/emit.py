@@ -1,9 +1,12 @@
-"""A rank's program as the source of one Python function, which is then compiled whole.
+"""A rank's program as the source of one Python function.
 
-Regions become calls of nested regions, communication becomes operators on a token, and the local instructions between
-them graphs that are inlined. State is overwritten in place as soon as its new value exists; results are returned.
+Regions and the local instructions between them become calls of graphs, communication becomes operators on a token.
+Everything is written in place: a backward adds to the accumulators, which lie in the flat gradient of their bucket, and
+an update overwrites its bucket. What the program frees is deleted; what a call is the last to read is handed over to
+it, so that it may free each value as soon as it has been read.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -11,14 +14,14 @@ from torch import fx
 
 from funpipe._typing import TensorType
 from funpipe.backends.blocks import SCALARS, Block, block, scalars_block
-from funpipe.backends.expressions import arguments_of, parameter, rows, zeros
-from funpipe.backends.joined import Pair, joined
+from funpipe.backends.expressions import arguments_of, rows, view_of, zeros
+from funpipe.backends.joined import Call, joined
 from funpipe.backends.kernels import Kernel, kernel
-from funpipe.backends.structure import structure
 from funpipe.optim import Optimizer
 from funpipe.programs.instructions import (
     Accumulate,
     AllReduce,
+    Flatten,
     Free,
     Instruction,
     Microbatch,
@@ -31,10 +34,35 @@ from funpipe.programs.instructions import (
     Zero,
 )
 from funpipe.programs.program import Program, Programs
-from funpipe.stages.stage import Region
 
-_OWN_LINE = (Microbatch, Run, Send, WaitSend, PostRecv, WaitRecv, AllReduce, Zero)
+_OWN_LINE = (Microbatch, Run, Send, WaitSend, PostRecv, WaitRecv, AllReduce, Zero, Accumulate, Flatten)
 """Instructions that are not part of a block."""
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A graph that the source calls with a list of tensors.
+
+    Args:
+        module: flat tensors in, a tuple of tensors out; may write to its inputs.
+        types: of its inputs, in order.
+    """
+
+    module: fx.GraphModule
+    types: tuple[TensorType, ...]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines of a step's source that belong together.
+
+    Args:
+        instructions: what they do; none for the views and numbers made at the start.
+        text: the lines.
+    """
+
+    instructions: tuple[Instruction, ...]
+    text: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,20 +70,24 @@ class Emitted:
     """The source of a step and what it refers to.
 
     Args:
-        source: of `def step(token, …inputs…)`.
-        regions: graphs that are compiled once and called, by the name that the source uses.
-        first: for each of them the first one that is the same: stages of equal layers share their compiled regions.
-        inlined: graphs that become part of the function.
+        head: `def step(token, …inputs…):`.
+        body: what it does, in order.
+        graphs: by the name that the source uses: regions (`F0`), the optimizer's numbers (`scalars`), and the local
+            instructions between communication (`block0`).
         inputs: names of the arguments after the token, in order.
         outputs: names of what is returned, in order.
     """
 
-    source: str
-    regions: dict[str, fx.GraphModule]
-    first: dict[str, str]
-    inlined: dict[str, fx.GraphModule]
+    head: str
+    body: tuple[Lines, ...]
+    graphs: dict[str, Graph]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+
+    @property
+    def source(self) -> str:
+        """The whole function."""
+        return "\n    ".join([self.head, *(line for lines in self.body for line in lines.text)]) + "\n"
 
 
 def emit(programs: Programs, rank: int, optimizer: Optimizer | None, transport: int) -> Emitted:
@@ -79,50 +111,69 @@ class _Emitter:
     program: Program
     optimizer: Optimizer | None
     transport: int
+    views: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    body: list[Lines] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
+    temporary: set[str] = field(default_factory=set)
+    inside: set[str] = field(default_factory=set)
     kernels: dict[str, Kernel] = field(default_factory=dict)
-    regions: dict[str, fx.GraphModule] = field(default_factory=dict)
-    first: dict[str, str] = field(default_factory=dict)
-    structures: dict[str, str] = field(default_factory=dict)
-    inlined: dict[str, fx.GraphModule] = field(default_factory=dict)
+    graphs: dict[str, Graph] = field(default_factory=dict)
     count: int = 0
 
     def __post_init__(self) -> None:
+        self.calls = list(joined(self.program))
         self.read = _read(self.program)
-        self.adding = {i.region for i, pairs in joined(self.program) if isinstance(i, Run) and pairs}
-        self.held = frozenset(n.removeprefix("bucket.") for n in self.program.inputs if n.startswith("bucket."))
+        self.adding = {c.instruction.region for c in self.calls if isinstance(c.instruction, Run) and c.pairs}
+        self.flat = {a: place for i in self.program.instructions for a, place in _first_places(i)}
 
     def emit(self) -> Emitted:
         """The whole function."""
         arguments = [self._new(name) for name in self.program.inputs]
-        updates = any(isinstance(i, Update) for i in self.program.instructions)
-        if updates:
+        if any(isinstance(i, Update) for i in self.program.instructions):
             self._scalars()
-        self._body()
+            self._close(())
+        for own, group in groupby(enumerate(self.calls), lambda item: isinstance(item[1].instruction, _OWN_LINE)):
+            if own:
+                for _, call in group:
+                    self._line(call)
+                    self._close([call])
+            else:
+                indices, calls = zip(*group, strict=True)
+                self._block(calls, self._read_from(indices[-1] + 1))
+                self._close(calls)
         if self.optimizer is not None:  # also on a rank that has nothing to update: the count is the whole step's
             self.lines.append(f"{self.variables['step']}.add_(1)")
         returned = "".join(f"{self.variables[value]}, " for value in self.program.outputs.values())
+        self.lines.append(f"return ({returned})")
+        self._close(())
+        body = (Lines((), tuple(self.views)), *self.body)
         head = f"def step(token, {', '.join(arguments)}):"
-        source = "\n    ".join([head, *self.lines, f"return ({returned})"]) + "\n"
-        return Emitted(source, self.regions, self.first, self.inlined, self.program.inputs, tuple(self.program.outputs))
+        return Emitted(head, body, self.graphs, self.program.inputs, tuple(self.program.outputs))
 
-    def _body(self) -> None:
-        for own, group in groupby(joined(self.program), lambda item: isinstance(item[0], _OWN_LINE)):
-            if own:
-                for instruction, pairs in group:
-                    self._line(instruction, pairs)
-            else:
-                self._block([instruction for instruction, _ in group])
+    def _close(self, calls: Sequence[Call]) -> None:
+        """The lines so far belong to these calls."""
+        self.body.append(Lines(tuple(call.instruction for call in calls), tuple(self.lines)))
+        self.lines.clear()
 
-    def _line(self, instruction: Instruction, pairs: list[Pair]) -> None:
+    def _line(self, call: Call) -> None:
+        if isinstance(call.instruction, Run):
+            self._run(call.instruction, call)
+        else:
+            self._other(call.instruction)
+            self._delete(call.freed)
+
+    def _other(self, instruction: Instruction) -> None:
         match instruction:
-            case Run():
-                self._run(instruction, pairs)
             case Microbatch():
                 self._slice(instruction)
             case Zero(writes):
-                self.lines += [f"{self._new(n)} = {zeros(self.programs.types[n])}" for n in writes]
+                self._zero(writes)
+            case Accumulate(accumulators, values):
+                pairs = zip(accumulators, values, strict=True)
+                self.lines += [f"{self.variables[a]}.add_({self.variables[v]})" for a, v in pairs]
+            case Flatten(bucket, places):
+                self._flatten(bucket, places)
             case Send(message, value):
                 self._op("send", self._value(value), message)
             case WaitSend(message, value):
@@ -131,7 +182,7 @@ class _Emitter:
                 self._op("post_recv", None, message)
             case WaitRecv(message, value):
                 kind = arguments_of(self.programs.messages[message].type)
-                self.lines.append(f"{self._new(value)} = ops.wait_recv(token, {self.transport}, {message}, {kind})")
+                self._made(value, f"ops.wait_recv(token, {self.transport}, {message}, {kind})")
             case AllReduce(value, group):
                 self.lines.append(f"ops.all_reduce({self.variables[value]}, token, {self.transport}, {group!r})")
             case other:
@@ -141,18 +192,55 @@ class _Emitter:
         self.lines.append(f"ops.{name}({f'{value}, ' if value else ''}token, {self.transport}, {message})")
 
     def _value(self, name: str) -> str:
-        """A value as an expression; a parameter is a view of the bucket that holds it."""
-        if name in self.variables:
-            return self.variables[name]
-        leaf = name.removeprefix("param.")
-        home = self.programs.layout.home(leaf)
-        if home is not None and home[0].name in self.held:
-            return parameter(self.variables[f"bucket.{home[0].name}"], home)
-        return self.variables[f"leaf.{leaf}"]
+        """A value's variable; a parameter is a view, made at the start, of the bucket that holds it."""
+        if name not in self.variables and name.startswith("param."):
+            leaf = name.removeprefix("param.")
+            home = self.programs.layout.home(leaf)
+            if home is None or f"bucket.{home[0].name}" not in self.variables:
+                return self.variables[f"leaf.{leaf}"]
+            flat = self.variables[f"bucket.{home[0].name}"]
+            self.views.append(f"{self._new(name)} = {view_of(flat, home[1])}")
+        return self.variables[name]
 
     def _new(self, name: str) -> str:
         self.variables[name] = f"v{self.count}"
         self.count += 1
+        return self.variables[name]
+
+    def _made(self, name: str, expression: str) -> None:
+        """A line that makes a value, which may be deleted when the program frees it."""
+        self.lines.append(f"{self._new(name)} = {expression}")
+        self.temporary.add(self.variables[name])
+
+    def _delete(self, names: Sequence[str]) -> None:
+        gone = [v for v in dict.fromkeys(self.variables.get(n) for n in names) if v in self.temporary]
+        self.temporary.difference_update(gone)  # type: ignore[arg-type]
+        if gone:
+            self.lines.append(f"del {', '.join(gone)}")  # type: ignore[arg-type]
+
+    def _zero(self, names: Sequence[str]) -> None:
+        """Accumulators: the first place of a leaf is a view of its bucket's flat gradient."""
+        for name in names:
+            if name not in self.flat:
+                self._made(name, zeros(self.programs.types[name]))
+                continue
+            bucket, index = self.flat[name]
+            self._made(name, view_of(self._flat(bucket), self.programs.layout.bucket(bucket).slots[index]))
+            self.inside.add(name)
+
+    def _flatten(self, bucket: str, places: Sequence[Sequence[str]]) -> None:
+        """The first places lie in the flat gradient already, unless another rank sent them; the others are added."""
+        flat = self._flat(bucket)
+        for slot, (first, *others) in zip(self.programs.layout.bucket(bucket).slots, places, strict=True):
+            if first not in self.inside:
+                self.lines.append(f"{view_of(flat, slot)}.copy_({self.variables[first]})")
+            self.lines += [f"{view_of(flat, slot)}.add_({self.variables[other]})" for other in others]
+
+    def _flat(self, bucket: str) -> str:
+        """The variable of a bucket's flat gradient, zero at first, also between the leaves."""
+        name = f"grad.{bucket}"
+        if name not in self.variables:
+            self._made(name, zeros(self.programs.types[name]))
         return self.variables[name]
 
     def _slice(self, instruction: Microbatch) -> None:
@@ -161,33 +249,34 @@ class _Emitter:
             if dim is None:
                 self.variables[name] = source
             else:
-                made = rows(source, self.programs.types[name], dim, instruction.index)
-                self.lines.append(f"{self._new(name)} = {made}")
+                self._made(name, rows(source, self.programs.types[name], dim, instruction.index))
 
-    def _run(self, run: Run, pairs: list[Pair]) -> None:
-        name, made = self._kernel(run, pairs)
-        bound = dict(zip(self.programs.regions[run.region].inputs, run.reads, strict=True))
-        arguments = ", ".join(self.variables[bound.get(n, n)] for n in made.inputs)
-        written = dict(zip(self.programs.regions[run.region].outputs, run.writes, strict=True))
-        results = "".join(f"{self._new(written.get(n, n))}, " for n in made.outputs)
-        self.lines.append(f"{results}= {name}({arguments})")
+    def _run(self, run: Run, call: Call) -> None:
+        region = self.programs.regions[run.region]
+        name, made = self._kernel(run, call)
+        bound = dict(zip(region.inputs, run.reads, strict=True))
+        arguments = [self._value(bound.get(n, n)) for n in made.inputs]
+        written = dict(zip(region.outputs, run.writes, strict=True))
+        self._hand_over(name, arguments, call.freed, [written[n] for n in made.outputs])
 
-    def _kernel(self, run: Run, pairs: list[Pair]) -> tuple[str, Kernel]:
+    def _hand_over(self, graph: str, arguments: Sequence[str], freed: Sequence[str], made: Sequence[str]) -> None:
+        """A call that owns the arguments which nothing reads after it."""
+        self.lines.append(f"arguments = [{', '.join(arguments)}]")
+        self._delete(freed)
+        results = [self._new(n) for n in made]
+        self.temporary.update(results)
+        self.lines.append(f"{''.join(f'{v}, ' for v in results)}{'= ' if results else ''}{graph}(arguments)")
+        self._delete([n for n in made if n in freed])
+
+    def _kernel(self, run: Run, call: Call) -> tuple[str, Kernel]:
         """The region's kernel: the same for all microbatches, so what any of them is read for later is an output."""
-        name = run.region if pairs or run.region not in self.adding else f"{run.region}_apart"
+        name = run.region if call.pairs or run.region not in self.adding else f"{run.region}_apart"
         if name not in self.kernels:
             region = self.programs.regions[run.region]
-            wanted = frozenset(v for v in region.outputs if self._is_read(v, {value for _, value in pairs}))
-            self.kernels[name] = kernel(region, self.programs.layout, self.held, pairs, wanted)
-            self._region(name, self.kernels[name].module, [self._type(region, n) for n in self.kernels[name].inputs])
+            wanted = frozenset(v for v in region.outputs if self._is_read(v, {value for _, value in call.pairs}))
+            self.kernels[name] = kernel(region, call.pairs, wanted)
+            self.graphs[name] = Graph(self.kernels[name].module, self.kernels[name].types)
         return name, self.kernels[name]
-
-    def _type(self, region: Region, name: str) -> TensorType:
-        return region.types.get(name) or self.programs.types[name]
-
-    def _region(self, name: str, module: fx.GraphModule, types: list[TensorType]) -> None:
-        self.regions[name] = module
-        self.first[name] = self.structures.setdefault(structure(module.graph, types), name)
 
     def _is_read(self, value: str, added: set[str]) -> bool:
         """Whether anything other than an accumulation reads a region's value, for any microbatch."""
@@ -198,25 +287,29 @@ class _Emitter:
         assert self.optimizer is not None
         made = scalars_block(self.optimizer)
         if made.outputs:
-            self._region("scalars", made.module, [self.programs.types["step"]])
-            self._call("scalars", made)
+            self._call("scalars", made, ())
 
-    def _block(self, instructions: list[Instruction]) -> None:
+    def _read_from(self, index: int) -> frozenset[str]:
+        """What the calls from one on read, and what is returned."""
+        return frozenset(self.program.outputs.values()).union(*(c.instruction.reads for c in self.calls[index:]))
+
+    def _block(self, calls: Sequence[Call], wanted: frozenset[str]) -> None:
         present = [n for n in self.variables if not n.startswith(SCALARS)]
-        made = block(self.programs, present, instructions, self.optimizer, self.read)
-        name = f"block{len(self.inlined)}"
-        self.inlined[name] = made.module
-        self._call(name, made)
+        instructions = [call.instruction for call in calls]
+        made = block(self.programs, present, instructions, self.optimizer, wanted)
+        name = f"block{sum(n.startswith('block') for n in self.graphs)}"
+        self._call(name, made, [n for call in calls for n in call.freed])
 
-    def _call(self, name: str, made: Block) -> None:
-        arguments = ", ".join(self.variables[n] for n in made.inputs)
-        state = [n for n in made.outputs if n in self.program.inputs]
-        old = {n: self.variables[n] for n in state}
-        results = "".join(f"{self._new(n)}, " for n in made.outputs)
-        self.lines.append(f"{results}= {name}({arguments})")
-        for n in state:
-            self.lines.append(f"{old[n]}.copy_({self.variables[n]})")
-            self.variables[n] = old[n]
+    def _call(self, name: str, made: Block, freed: Sequence[str]) -> None:
+        self.graphs[name] = Graph(made.module, made.types)
+        self._hand_over(name, [self._value(n) for n in made.inputs], freed, made.outputs)
+
+
+def _first_places(instruction: Instruction) -> list[tuple[str, tuple[str, int]]]:
+    """The first place of each leaf of a flattened bucket, with the bucket and the leaf's index in it."""
+    if not isinstance(instruction, Flatten):
+        return []
+    return [(first, (instruction.bucket, k)) for k, (first, *_) in enumerate(instruction.places)]
 
 
 def _read(program: Program) -> frozenset[str]:

@@ -1,9 +1,9 @@
-"""Values of a step as Python expressions: what its source says for slices, zeros, types and parameters."""
+"""Values of a step as Python expressions: what its source says for slices, zeros, types and leaves."""
 
 from math import prod
 
 from funpipe._typing import TensorType
-from funpipe.programs.layout import ALIGNMENT, Bucket, Slot
+from funpipe.programs.layout import ALIGNMENT, Slot
 
 
 def rows(source: str, kind: TensorType, dim: int, index: int) -> str:
@@ -31,7 +31,7 @@ def arguments_of(kind: TensorType) -> str:
     return f"{list(kind.shape)}, {list(kind.stride)}, {kind.dtype}, torch.device({kind.device!r})"
 
 
-def parameter(flat: str, home: tuple[Bucket, Slot]) -> str:
-    """A parameter as a view of the variable of its bucket."""
-    slot = home[1]
-    return f"{flat}.narrow(0, {slot.offset}, {slot.numel}).view({list(slot.shape)})"
+def view_of(flat: str, slot: Slot) -> str:
+    """A leaf as a view of the variable of its bucket, or of its bucket's gradient."""
+    strides = [prod(slot.shape[i + 1 :]) for i in range(len(slot.shape))]
+    return f"{flat}.as_strided({list(slot.shape)}, {strides}, {slot.offset})"

@@ -1,6 +1,7 @@
 """What a compiled step takes as one call: a backward with the addition of its gradients to their accumulators."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from funpipe.programs.instructions import Accumulate, Free, Instruction, Run
 from funpipe.programs.program import Program
@@ -9,27 +10,64 @@ Pair = tuple[str, str]
 """An accumulator, and the region's value that is added to it."""
 
 
-def joined(program: Program) -> Iterator[tuple[Instruction, list[Pair]]]:
-    """Each instruction with what it accumulates; `Free` is left out, because compiled code frees by itself.
+@dataclass(frozen=True)
+class Call:
+    """An instruction as the step's source says it.
+
+    Args:
+        instruction: any but `Free`, and but an `Accumulate` that is part of a run.
+        pairs: what a run accumulates itself.
+        freed: the values that nothing reads after it.
+    """
+
+    instruction: Instruction
+    pairs: tuple[Pair, ...] = ()
+    freed: tuple[str, ...] = ()
+
+
+def joined(program: Program) -> Iterator[Call]:
+    """The calls of a program.
 
     An `Accumulate` right behind the run that makes its values is part of the run; anywhere else it stands alone.
+
+    Args:
+        program: one rank's; its `Free` instructions become part of the call before them.
     """
-    waiting = [i for i in program.instructions if not isinstance(i, Free)]
-    taken = False
-    for instruction, following in zip(waiting, [*waiting[1:], None], strict=True):
-        if taken:
-            taken = False
-        elif isinstance(instruction, Run) and _adds(following, instruction):
-            taken = True
-            yield instruction, _pairs(instruction, following)  # type: ignore[arg-type]
+    before: Call | None = None
+    for call in _with_freed(program):
+        if before is not None and _adds(call.instruction, before):
+            before = Call(before.instruction, _pairs(before.instruction, call.instruction), before.freed + call.freed)
         else:
-            yield instruction, []
+            if before is not None:
+                yield before
+            before = call
+    if before is not None:
+        yield before
 
 
-def _adds(following: Instruction | None, run: Run) -> bool:
-    return isinstance(following, Accumulate) and set(following.values) <= set(run.writes)
+def _with_freed(program: Program) -> Iterator[Call]:
+    """Each instruction with what the `Free` instructions right behind it free."""
+    before: Call | None = None
+    for instruction in program.instructions:
+        if isinstance(instruction, Free) and before is not None:
+            before = Call(before.instruction, (), before.freed + instruction.values)
+        else:
+            if before is not None:
+                yield before
+            before = Call(instruction)
+    if before is not None:
+        yield before
 
 
-def _pairs(run: Run, accumulate: Accumulate) -> list[Pair]:
+def _adds(following: Instruction, before: Call) -> bool:
+    run = before.instruction
+    if not isinstance(following, Accumulate) or not isinstance(run, Run) or before.pairs:
+        return False
+    return set(following.values) <= set(run.writes)
+
+
+def _pairs(run: Instruction, accumulate: Instruction) -> tuple[Pair, ...]:
+    assert isinstance(run, Run) and isinstance(accumulate, Accumulate)
     suffix = f"@{run.microbatch}"
-    return [(a, v.removesuffix(suffix)) for a, v in zip(accumulate.accumulators, accumulate.values, strict=True)]
+    values = (v.removesuffix(suffix) for v in accumulate.values)
+    return tuple(zip(accumulate.accumulators, values, strict=True))

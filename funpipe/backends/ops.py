@@ -5,6 +5,8 @@ tensor, so that its memory lives until the bytes have left. They dispatch to the
 tracing and compiling run the fake forms only.
 """
 
+from types import SimpleNamespace
+
 import torch
 from torch import Tensor
 
@@ -79,3 +81,10 @@ def _empty(
 for _name, _real in zip(NAMES, (_send, _wait_send, _post_recv, _wait_recv, _all_reduce), strict=True):
     _LIBRARY.impl(_name, _real, "CompositeExplicitAutograd")
     torch.library.register_fake(f"{NAMESPACE}::{_name}", _empty if _name == "wait_recv" else _nothing, lib=_LIBRARY)
+
+
+OPERATORS = getattr(torch.ops, NAMESPACE)
+"""The operators, for source that is compiled whole."""
+
+DIRECT = SimpleNamespace(**dict(zip(NAMES, (_send, _wait_send, _post_recv, _wait_recv, _all_reduce), strict=True)))
+"""The operators as plain functions, for source that no compiler reorders."""

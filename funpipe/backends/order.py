@@ -7,7 +7,7 @@ from funpipe.backends.ops import NAMES
 from funpipe.programs.instructions import AllReduce, PostRecv, Send, WaitRecv, WaitSend
 from funpipe.programs.program import Program
 
-_CALL = re.compile(rf"torch\.ops\.funpipe\.({'|'.join(NAMES)})\.default\(([^\n]*)")
+_CALL = re.compile(rf"\bops\.(?:funpipe\.)?({'|'.join(NAMES)})(?:\.default)?\(([^\n]*)")
 _OPS = {Send: "send", WaitSend: "wait_send", PostRecv: "post_recv", WaitRecv: "wait_recv", AllReduce: "all_reduce"}
 
 
@@ -52,8 +52,7 @@ def check_order(program: Program, code: str, transport: int) -> None:
     if not code:
         raise CompileError(
             f"rank {program.rank}: torch gave no generated code, so the order of communication cannot be read back. "
-            "The step was not run; set the environment variable TORCHINDUCTOR_FORCE_DISABLE_CACHES=1, or use "
-            "backend='regions'."
+            "The step was not run; use numerics='exact', or backend='regions'."
         )
     longest = max(len(wanted), len(found))
     pairs = zip(wanted + ["nothing"] * longest, found + ["nothing"] * longest, strict=False)

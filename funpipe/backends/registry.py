@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from funpipe import _compat
 from funpipe._errors import FunpipeError
 from funpipe.backends.compiled import Executable, Request
 from funpipe.backends.step import step
@@ -47,6 +48,16 @@ def compile(
     """
     check_backend(name)
     return BACKENDS[name](programs, request, optimizer, example)
+
+
+def prepare(name: str) -> None:
+    """Starts, beside whatever comes next, what the first compile of a process waits for.
+
+    Args:
+        name: of the backend.
+    """
+    if name != "interpret":
+        _compat.prepare_compiler()
 
 
 def check_backend(name: str) -> None:

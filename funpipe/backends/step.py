@@ -1,15 +1,22 @@
-"""The `step` backend: a rank's whole program as one compiled function."""
+"""The `step` backend: a rank's whole program as one function of compiled graphs.
+
+With `numerics="exact"` each different graph is compiled by itself, once on a machine, and the step's source calls them:
+nothing that the compiler does depends on what is around a region, so neither do its bits. With `"fast"` the same source
+is one `torch.compile` function, whose graphs may be fused with each other.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from funpipe.backends import ops
-from funpipe.backends.ahead import ahead_of_time, callable_of
+from funpipe.backends.ahead import ahead_of_time
 from funpipe.backends.compiled import Request
+from funpipe.backends.compiled_text import compiled_text
 from funpipe.backends.emit import Emitted, emit
+from funpipe.backends.link import Linked, function_of, link, one_by_one
 from funpipe.backends.order import check_order
 from funpipe.optim import Optimizer
 from funpipe.programs.program import Program, Programs
@@ -20,12 +27,14 @@ class WholeStep:
 
     Args:
         program: what it runs.
-        emitted: the source that was compiled.
+        emitted: its source.
         function: the compiled function.
-        code: what the compiler wrote.
+        code: what the compiler wrote for each graph; one text named `step` where all are one function.
     """
 
-    def __init__(self, program: Program, emitted: Emitted, function: Callable[..., Any], code: str) -> None:
+    def __init__(
+        self, program: Program, emitted: Emitted, function: Callable[..., Any], code: dict[str, tuple[str, ...]]
+    ) -> None:
         self.program, self.emitted, self.function, self.code = program, emitted, function, code
         self.token = torch.zeros(1, device="cpu")
 
@@ -36,8 +45,8 @@ class WholeStep:
         return state | dict(zip(self.emitted.outputs, results, strict=True))
 
     def as_text(self) -> str:
-        """The program, and the source that was compiled."""
-        return f"{self.program.as_text()}\n\n{self.emitted.source}"
+        """The graphs that the step calls, the kernels of each, and the source that runs."""
+        return compiled_text(self.program, self.emitted, self.code)
 
 
 def step(programs: Programs, request: Request, optimizer: Optimizer | None, example: Sequence[Tensor]) -> WholeStep:
@@ -53,25 +62,26 @@ def step(programs: Programs, request: Request, optimizer: Optimizer | None, exam
         The compiled step.
 
     Raises:
-        CompileError: torch cannot compile it, or the generated code communicates in another order than the program.
+        CompileError: torch cannot compile it, or its code communicates in another order than the program.
     """
     program = programs.programs[request.rank]
     emitted = emit(programs, request.rank, optimizer, request.transport)
-    what = f"rank {program.rank}: the step"
-    function, code = ahead_of_time(_function(emitted, request.fuse), (torch.zeros(1, device="cpu"), *example), what)
-    check_order(program, code, request.transport)
+    made = _fused(program, emitted, example) if request.fuse else _linked(program, emitted, request)
+    order = "\n".join(text for texts in made.code.values() for text in texts) if request.fuse else emitted.source
+    check_order(program, order, request.transport)
+    return made
+
+
+def _linked(program: Program, emitted: Emitted, request: Request) -> WholeStep:
+    made: Linked = link(emitted.graphs, request.report)
+    function = function_of(emitted.source, "step", {"torch": torch, "ops": ops.DIRECT, **made.functions})
+    code = {name: tuple(piece.code for piece in pieces) for name, pieces in made.pieces.items()}
     return WholeStep(program, emitted, function, code)
 
 
-def _function(emitted: Emitted, fuse: bool) -> Callable[..., Any]:
-    made = {name: _region(name, emitted.regions[name], fuse) for name in dict.fromkeys(emitted.first.values())}
-    names: dict[str, Any] = {"torch": torch, "ops": getattr(torch.ops, ops.NAMESPACE)}
-    names |= {name: made[first] for name, first in emitted.first.items()} | emitted.inlined
-    exec(compile(emitted.source, "<step>", "exec"), names)
-    return names["step"]
-
-
-def _region(name: str, graph: fx.GraphModule, fuse: bool) -> Callable[..., Any]:
-    """A graph as a region that is compiled once and called for each microbatch, or as a part of the whole."""
-    function = callable_of(name, graph)
-    return function if fuse else torch.compiler.nested_compile_region(function)
+def _fused(program: Program, emitted: Emitted, example: Sequence[Tensor]) -> WholeStep:
+    graphs = {name: one_by_one(graph.module) for name, graph in emitted.graphs.items()}
+    function = function_of(emitted.source, "step", {"torch": torch, "ops": ops.OPERATORS, **graphs})
+    what = f"rank {program.rank}: the step"
+    compiled, code = ahead_of_time(function, (torch.zeros(1, device="cpu"), *example), what)
+    return WholeStep(program, emitted, compiled, {"step": (code,)})

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funpipe.backends.ahead import ahead_of_time, callable_of
 from funpipe.backends.compiled import Request
+from funpipe.backends.inductor import Source, build
 from funpipe.backends.installed import Endpoint, endpoint
 from funpipe.optim import Optimizer
 from funpipe.programs.execute import Environment, execute
@@ -37,6 +37,8 @@ class Walk:
         self.programs, self.optimizer, self.run = programs, optimizer, run
         self.program: Program = programs.programs[request.rank]
         self.handle = request.transport
+        self.watch: Callable[[], object] = lambda: None
+        """Is called before each instruction, and after the last."""
 
     @torch.no_grad()
     def __call__(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -53,7 +55,9 @@ class Walk:
 
     def _run(self, env: Environment) -> None:
         for instruction in self.program.instructions:
+            self.watch()
             self._step(instruction, env)
+        self.watch()
         if self.optimizer is not None:
             env.values["step"] = env.values["step"] + 1
 
@@ -103,11 +107,10 @@ def regions(programs: Programs, request: Request, optimizer: Optimizer | None, e
         CompileError: torch cannot compile a region.
     """
     names = dict.fromkeys(i.region for i in programs.programs[request.rank].instructions if isinstance(i, Run))
-    compiled = {name: _compiled(programs.regions[name]) for name in names}
-    return Walk(programs, request, optimizer, lambda name, inputs: compiled[name](*inputs))
+    built = build([_source(programs.regions[name]) for name in names], request.report)
+    compiled = {name: one.call for name, one in zip(names, built, strict=True)}
+    return Walk(programs, request, optimizer, lambda name, inputs: compiled[name](list(inputs)))
 
 
-def _compiled(region: Region) -> Callable[..., Any]:
-    kinds = [region.types[n] for n in region.inputs]
-    example = [torch.empty_strided(k.shape, k.stride, dtype=k.dtype, device=k.device) for k in kinds]
-    return ahead_of_time(callable_of(region.name, region.module), example, f"region {region.name}")[0]
+def _source(region: Region) -> Source:
+    return Source(region.name, region.module, tuple(region.types[n] for n in region.inputs))

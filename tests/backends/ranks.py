@@ -1,6 +1,8 @@
-"""All ranks of a program in one process: each compiled by a backend, run as threads over the in-process transport."""
+"""All ranks of a program in one process: each made ready to run, run as threads over the in-process transport."""
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,15 +12,16 @@ from funpipe.backends.installed import Endpoint, install, new_handle
 from funpipe.optim import Optimizer
 from funpipe.programs import Program, Programs, interpret
 from funpipe.runtime.transports import InProcess
-from tests.programs.models import LossFn, batch_of, params_of
+from tests.programs.models import LossFn, batch_of, buffers_of, params_of
 
 Named = dict[str, Tensor]
+Maker = Callable[[Programs, Request, Optimizer | None, Sequence[Tensor]], Executable]
 
 
 def inputs_of(programs: Programs, loss_fn: LossFn) -> list[Named]:
     """The values that are there when a step begins, for each rank."""
     params, batch = params_of(loss_fn), batch_of(programs.num_microbatches)
-    leaves = {"leaf": params, "batch": batch}
+    leaves = {"leaf": params, "batch": batch, "buffer": buffers_of(loss_fn) or {}}
     return [{n: _start(n, programs, leaves) for n in p.inputs} for p in programs.programs]
 
 
@@ -41,27 +44,29 @@ def example_of(programs: Programs, rank: int) -> list[Tensor]:
 
 
 class Ranks:
-    """Every rank compiled.
+    """Every rank ready to run.
 
     Args:
-        backend: its name.
+        backend: its name, or what makes a rank's executable.
         programs: of all ranks, after the passes.
         optimizer: what they were lowered with.
         fuse: as in `Request`.
     """
 
     def __init__(
-        self, backend: str, programs: Programs, optimizer: Optimizer | None = None, fuse: bool = False
+        self, backend: str | Maker, programs: Programs, optimizer: Optimizer | None = None, fuse: bool = False
     ) -> None:
         self.programs = programs
         self.hub = InProcess(len(programs.programs), timeout=60)
-        self.executables = [self._compiled(backend, p, optimizer, fuse) for p in programs.programs]
+        make = partial(compile, backend) if isinstance(backend, str) else backend
+        self.executables = [self._made(make, p, optimizer, fuse) for p in programs.programs]
 
-    def _compiled(self, backend: str, program: Program, optimizer: Optimizer | None, fuse: bool) -> Executable:
+    def _made(self, make: Maker, program: Program, optimizer: Optimizer | None, fuse: bool) -> Executable:
         handle = new_handle()
         install(handle, Endpoint(self.hub.endpoint(program.rank), self.programs.messages))
-        example = example_of(self.programs, program.rank)
-        return compile(backend, self.programs, Request(program.rank, handle, fuse), optimizer, example)
+        return make(
+            self.programs, Request(program.rank, handle, fuse), optimizer, example_of(self.programs, program.rank)
+        )
 
     def run(self, inputs: list[Named]) -> list[Named]:
         """One step of all ranks at once; each rank's state and results."""

@@ -32,7 +32,7 @@ def _value(kind, g):
 
 
 def both(programs, instructions, optimizer, wanted):
-    """What a block gives, and what executing the instructions gives."""
+    """What a block gives, what executing the instructions gives, and the inputs that the block has overwritten."""
     made = {w for i in instructions for w in i.writes}
     reads = dict.fromkeys(r for i in instructions for r in i.reads if r not in made)
     reads |= dict.fromkeys(f"bucket.{i.bucket}" for i in instructions if hasattr(i, "bucket"))
@@ -44,8 +44,10 @@ def both(programs, instructions, optimizer, wanted):
     for instruction in instructions:
         if not isinstance(instruction, Free):
             execute(instruction, env)
+    before = {n: given[n].clone() for n in found.inputs}
     outputs = found.module(*(given[n] for n in found.inputs))
-    return dict(zip(found.outputs, outputs, strict=True)), env.values
+    written = {n: given[n] for n in before if not torch.equal(given[n], before[n])}
+    return dict(zip(found.outputs, outputs, strict=True)), env.values, written
 
 
 def same(found, expected):
@@ -64,26 +66,36 @@ def test_the_end_of_a_step_as_one_graph_gives_the_bits_of_executing_it(name, los
     traced = traced_of(loss_fn)
     programs = optimize(lower(traced, stages_of(traced, 1), GPipe().table(1, 3), optimizer=optimizer))
     (program,) = programs.programs
-    found, expected = both(programs, local(program), optimizer, program.outputs.values())
-    state = {n for n in program.inputs if n.startswith(("bucket.", "slot."))}
-    assert set(found) == state | set(program.outputs.values())
-    assert same(found, expected)
+    found, expected, state = both(programs, local(program), optimizer, program.outputs.values())
+    assert set(found) == set(program.outputs.values())
+    assert set(state) == {n for n in program.inputs if n.startswith(("bucket.", "slot."))}
+    assert same(found | state, expected)
 
 
 def test_an_accumulation_that_stands_alone():
     programs = programs_of(num_stages=2)
     add = next(i for i in programs.programs[0].instructions if isinstance(i, Accumulate))
-    found, expected = both(programs, [add], None, add.accumulators)
-    assert set(found) == set(add.accumulators)
-    assert same(found, expected)
+    found, expected, written = both(programs, [add], None, add.accumulators)
+    assert found == {} and set(written) == set(add.accumulators)
+    assert same(written, expected)
+
+
+@pytest.mark.parametrize("optimizer", [None, OPTIMIZERS["adamw"]], ids=["gradients", "adamw"])
+def test_a_gradient_is_scaled_where_it_lies_if_it_is_read_later_and_not_written_otherwise(optimizer):
+    """A second flat gradient would be as large as the parameters."""
+    programs = programs_of(num_stages=1, optimizer=optimizer)
+    scale = next(i for i in programs.programs[0].instructions if isinstance(i, Scale))
+    found, expected, written = both(programs, [scale], optimizer, (scale.value,))
+    assert found == {} and set(written) == {scale.value} and same(written, expected)
+    assert both(programs, [scale], optimizer, ())[2] == {}
 
 
 def test_a_copy_of_a_tied_leaf_is_overwritten():
     programs = programs_of(tied, 3, optimizer=optim.sgd(0.1))
     store = next(i for i in programs.programs[2].instructions if isinstance(i, Store))
-    found, expected = both(programs, [store], None, ())
-    assert list(found) == ["leaf.words"]
-    assert torch.equal(found["leaf.words"], expected["tied.words"])
+    found, expected, written = both(programs, [store], None, ())
+    assert found == {} and list(written) == ["leaf.words"]
+    assert torch.equal(written["leaf.words"], expected["tied.words"])
 
 
 def test_what_nobody_wants_is_not_returned():
@@ -92,11 +104,15 @@ def test_what_nobody_wants_is_not_returned():
     assert both(programs, [reduce], None, ())[0] == {}
 
 
-def test_a_block_mutates_nothing():
+def test_a_block_writes_to_state_and_nothing_else():
+    """Once to each, at its end: a compiler makes the copies part of the kernel that computes what is copied."""
     programs = programs_of(num_stages=1, optimizer=OPTIMIZERS["adamw"])
     update = next(i for i in programs.programs[0].instructions if isinstance(i, Update))
-    graph = block(programs, list(update.reads), [update], OPTIMIZERS["adamw"], frozenset()).module.graph
-    assert [n for n in graph.nodes if n.op == "call_function" and n.target._schema.is_mutable] == []
+    made = block(programs, list(update.reads), [update], OPTIMIZERS["adamw"], frozenset())
+    writes = [n for n in made.module.graph.nodes if n.op == "call_function" and n.target._schema.is_mutable]
+    written = [made.inputs[made.module.graph.find_nodes(op="placeholder").index(n.args[0])] for n in writes]
+    assert sorted(written) == ["bucket.s0_float32", "slot.m.s0_float32", "slot.v.s0_float32"]
+    assert [n.target for n in writes] == [torch.ops.aten.copy_.default] * 3
 
 
 def test_the_scalars_of_a_step_are_those_of_the_optimizer():

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from funpipe._typing import TensorType
-from funpipe.backends.expressions import arguments_of, parameter, rows, zeros
-from funpipe.programs.layout import Bucket, Slot
+from funpipe.backends.expressions import arguments_of, rows, view_of, zeros
+from funpipe.programs.layout import Slot
 
 
 def value(text, **names):
@@ -37,8 +37,11 @@ def test_a_type_as_arguments_keeps_strides():
     assert TensorType(tuple(shape), tuple(stride), dtype, device.type) == kind
 
 
-def test_a_parameter_is_a_view_of_its_bucket():
-    slot = Slot("w", 2, (2, 2))
-    bucket = Bucket("s0_float32", 0, torch.float32, None, (slot,), 16)
+@pytest.mark.parametrize(
+    "slot", [Slot("w", 2, (2, 3, 2)), Slot("b", 5, ()), Slot("e", 0, (0, 4))], ids=lambda s: s.leaf
+)
+def test_a_leaf_is_a_view_of_its_bucket(slot):
     flat = torch.arange(16.0)
-    assert torch.equal(value(parameter("v3", (bucket, slot)), v3=flat), slot.view(flat))
+    found = value(view_of("v3", slot), v3=flat)
+    assert torch.equal(found, slot.view(flat)) and found.stride() == slot.view(flat).stride()
+    assert found.untyped_storage().data_ptr() == flat.untyped_storage().data_ptr()

@@ -1,11 +1,11 @@
-"""A kernel computes what its region does, from buckets, and adds what the region leaves to others."""
+"""A kernel computes what its region does, and adds what the region leaves to others to add."""
 
 import pytest
 import torch
 
 from funpipe._typing import TensorType
 from funpipe.backends.kernels import kernel
-from tests.programs.models import MODELS, programs_of, tied
+from tests.programs.models import MODELS, programs_of
 
 
 def value_of(kind: TensorType, seed: int) -> torch.Tensor:
@@ -13,13 +13,6 @@ def value_of(kind: TensorType, seed: int) -> torch.Tensor:
     if kind.dtype == torch.int64:
         return torch.randint(0, 5, kind.shape, generator=g)
     return torch.randn(kind.shape, generator=g, dtype=kind.dtype)
-
-
-def flat_of(bucket, params):
-    flat = torch.zeros(bucket.size, dtype=bucket.dtype)
-    for slot in bucket.slots:
-        slot.view(flat).copy_(params[slot.leaf])
-    return flat
 
 
 class Both:
@@ -34,27 +27,15 @@ class Both:
 
     def __init__(self, programs, name, pairs=(), wanted=None):
         self.region = programs.regions[name]
-        layout = programs.layout
-        held = frozenset(b.name for b in layout.of_stage(self.region.stage))
-        self.made = kernel(
-            self.region, layout, held, pairs, frozenset(self.region.outputs if wanted is None else wanted)
-        )
-        self.values = {n: value_of(programs.types[_typed(n)], i) for i, n in enumerate(self.region.inputs)}
-        params = {s.leaf: value_of(programs.types[f"param.{s.leaf}"], 99) for b in layout.buckets for s in b.slots}
-        params |= {n.removeprefix("param."): v for n, v in self.values.items() if n.startswith("param.")}
-        self.values |= {f"leaf.{n}": v for n, v in params.items()}
-        self.values |= {f"bucket.{b.name}": flat_of(b, params) for b in layout.buckets}
-        self.values |= {a: value_of(programs.types[a], 7) for a, _ in pairs}
+        self.made = kernel(self.region, pairs, frozenset(self.region.outputs if wanted is None else wanted))
+        self.values = {n: value_of(self.region.types[n], i) for i, n in enumerate(self.region.inputs)}
+        self.values |= {a: value_of(self.region.types[value], 7) for a, value in pairs}
+        self.before = {a: self.values[a].clone() for a, _ in pairs}
         self.expected = dict(zip(self.region.outputs, self._run(self.region), strict=True))
         self.found = dict(zip(self.made.outputs, self._run(self.made), strict=True))
 
     def _run(self, callable_form):
         return callable_form.module(*(self.values[n] for n in callable_form.inputs))
-
-
-def _typed(name):
-    kind = name.split(".")[0]
-    return name if kind in ("param", "const", "buffer") else f"{name}@0"
 
 
 @pytest.mark.parametrize("loss_fn", MODELS, ids=lambda f: f.__name__)
@@ -65,28 +46,55 @@ def test_every_kernel_gives_the_bits_of_its_region(loss_fn, num_stages):
         both = Both(programs, name)
         assert both.found.keys() == both.expected.keys()
         assert all(torch.equal(both.found[n], both.expected[n]) for n in both.found)
+        assert both.made.inputs == both.region.inputs
 
 
-def test_parameters_come_as_whole_buckets():
-    both = Both(programs_of(num_stages=2), "F1")
-    assert [n for n in both.region.inputs if n.startswith("param.")] == [
-        f"param.{k}{i}" for k in "bw" for i in (1, 2, 3)
-    ]
-    assert [n for n in both.made.inputs if not n.startswith(("batch.", "tanh"))] == ["bucket.s1_float32"]
+def pairs_of(programs):
+    outputs = programs.regions["B0"].outputs
+    return [("acc.b0.0", outputs[0]), ("acc.w0.0", outputs[1])]
 
 
-def test_a_parameter_of_another_ranks_bucket_comes_as_the_copy_that_is_here():
-    both = Both(programs_of(tied, 3), "F2")
-    assert "leaf.words" in both.made.inputs and "bucket.s0_float32" not in both.made.inputs
-
-
-def test_gradients_are_added_inside():
+def test_gradients_are_added_in_place():
     programs = programs_of(num_stages=2)
-    pairs = [("acc.b0.0", programs.regions["B0"].outputs[0]), ("acc.w0.0", programs.regions["B0"].outputs[1])]
-    both = Both(programs, "B0", pairs, wanted=())
-    assert both.made.outputs == ("acc.b0.0", "acc.w0.0")
-    for accumulator, value in pairs:
-        assert torch.equal(both.found[accumulator], both.values[accumulator] + both.expected[value])
+    both = Both(programs, "B0", pairs_of(programs), wanted=())
+    assert both.made.outputs == ()
+    assert both.made.inputs == (*both.region.inputs, "acc.b0.0", "acc.w0.0")
+    for accumulator, value in pairs_of(programs):
+        assert torch.equal(both.values[accumulator], both.before[accumulator] + both.expected[value])
+
+
+def test_a_gradient_is_added_as_soon_as_it_is_there():
+    """Behind the operator that makes it: kept to the end, all gradients of a stage would be there at once."""
+    programs = programs_of(num_stages=1)
+    outputs = programs.regions["B0"].outputs
+    nodes = list(kernel(programs.regions["B0"], [(f"acc.{v}.0", v) for v in outputs], frozenset()).module.graph.nodes)
+    for i, node in enumerate(nodes):
+        if node.target is torch.ops.aten.add_.Tensor:
+            assert node.args[1] is nodes[i - 1]
+
+
+def test_accumulators_have_the_types_of_what_is_added():
+    programs = programs_of(num_stages=2)
+    both = Both(programs, "B0", pairs_of(programs), wanted=())
+    assert both.made.types[-2:] == tuple(both.region.types[v] for _, v in pairs_of(programs))
+    assert both.made.types[:-2] == tuple(both.region.types[n] for n in both.region.inputs)
+
+
+def test_one_value_may_be_added_and_read_too():
+    programs = programs_of(num_stages=2)
+    first, _ = pairs_of(programs)
+    both = Both(programs, "B0", [first], wanted=[first[1]])
+    assert torch.equal(both.found[first[1]], both.expected[first[1]])
+    assert torch.equal(both.values[first[0]], both.before[first[0]] + both.expected[first[1]])
+
+
+def test_one_value_may_be_added_to_two_accumulators():
+    """Two places of a leaf may have the same gradient."""
+    programs = programs_of(num_stages=2)
+    value = programs.regions["B0"].outputs[0]
+    both = Both(programs, "B0", [("acc.b0.0", value), ("acc.b0.1", value)], wanted=())
+    for accumulator in ("acc.b0.0", "acc.b0.1"):
+        assert torch.equal(both.values[accumulator], both.before[accumulator] + both.expected[value])
 
 
 def test_what_nothing_reads_is_neither_returned_nor_computed():
@@ -100,5 +108,5 @@ def test_what_nothing_reads_is_neither_returned_nor_computed():
 def test_the_region_itself_stays_as_it_was():
     programs = programs_of(num_stages=2)
     before = programs.regions["B0"].as_text()
-    Both(programs, "B0", [("acc.b0.0", programs.regions["B0"].outputs[0])])
+    Both(programs, "B0", pairs_of(programs))
     assert programs.regions["B0"].as_text() == before

@@ -1,4 +1,7 @@
-"""Whole steps, compiled: what is in the code that came out, and what it computes."""
+"""Whole steps, compiled: what is in the code that came out, and what it computes.
+
+Compiles, because what the compiler makes of a step is what is looked at: a small program once for the whole file.
+"""
 
 import os
 import re
@@ -13,8 +16,10 @@ import torch
 from funpipe import optim
 from funpipe._errors import CompileError
 from funpipe.backends import Request, compile, step
-from funpipe.backends.emit import emit
+from funpipe.backends.emit import Lines, emit
+from funpipe.backends.inductor import Source
 from funpipe.backends.installed import new_handle
+from funpipe.backends.link import Linked, one_by_one
 from funpipe.functional import mark_stage_end
 from funpipe.passes import optimize
 from funpipe.programs import lower
@@ -48,36 +53,61 @@ def pair():
     return programs, Ranks("step", programs, CLIPPED)
 
 
-def body(code):
-    """The lines of the generated function that runs the step."""
-    lines = code[code.index("def call(self, args)") :].splitlines()
-    return [line.strip() for line in lines if line.strip()]
+def entry(code):
+    """The function of generated C++ code that allocates, calls kernels and calls libraries."""
+    return code[code.index("void inductor_entry_impl(") : code.index("} // inductor_entry_impl")]
 
 
-def test_each_distinct_region_is_compiled_once_whatever_the_number_of_microbatches(whole):
-    """Stages of equal layers share their regions: here the first three forwards, and two of the backwards."""
-    made = emit(whole[0], 0, ADAMW, 1)
-    compiled = set(re.findall(r"^def (\w*subgraph\w*)\(", whole[1].executables[0].code, re.MULTILINE))
-    assert len(made.regions) == 9 and len(compiled) == len(set(made.first.values())) == 6
-    assert emit(merged(32), 0, ADAMW, 1).first == made.first
+def sizes(code):
+    """The number of elements of each buffer that generated code allocates."""
+    shapes = dict(re.findall(r"(int_array_\d+)(?:\[\] = \{(.*?)\}|=nullptr)", code))
+    allocated = re.findall(r"aoti_torch_empty_strided\w*\(\d+, (int_array_\d+)", entry(code))
+    return [torch.Size(int(n) for n in re.findall(r"\d+", shapes[name])).numel() for name in allocated]
 
 
-def test_regions_are_called_as_often_as_the_program_runs_them(whole):
-    calls = [line for line in body(whole[1].executables[0].code) if re.search(r"= \w*subgraph\w*\(", line)]
-    assert len(calls) == 4 * 4 * 2 + 1  # stages, microbatches, forward and backward; and the optimizer's scalars
+def test_equal_stages_share_their_code(whole):
+    """Four stages and an update are six compiled graphs: here the first three forwards are one, and two backwards."""
+    (executable,) = whole[1].executables
+    assert {name: len(texts) for name, texts in executable.code.items()} == {
+        "scalars": 0,
+        **{f"{kind}{stage}": 1 for kind in "FB" for stage in range(4)},
+        "block0": 1,
+    }
+    assert len({text for texts in executable.code.values() for text in texts}) == 6
 
 
-def test_the_update_is_at_most_one_kernel_for_each_bucket(whole):
-    """Gradients are added in the backwards, so only zeros for the accumulators are made beside the update."""
-    kernels = [line for line in body(whole[1].executables[0].code) if re.match(r"cpp_fused\w*\(", line)]
-    updates = [line for line in kernels if not line.startswith("cpp_fused_zeros")]
-    assert 1 <= len(updates) <= len(whole[0].layout.buckets)
+def test_the_update_is_one_kernel_for_each_bucket_at_most(whole):
+    programs, ranks = whole
+    (code,) = ranks.executables[0].code["block0"]
+    kernels = re.findall(r"\bcpp_fused\w+\(", entry(code))
+    assert 1 <= len(kernels) <= len(programs.layout.buckets)
 
 
-def test_no_parameter_is_copied(whole):
-    """State is overwritten by the kernels themselves."""
-    lines = body(whole[1].executables[0].code)
-    assert [line for line in lines if "copy_(" in line and not line.startswith("cpp_")] == []
+def test_an_update_makes_no_buffer_of_a_buckets_size(whole, pair):
+    """Parameters, slots and gradients are read and written where they are."""
+    for programs, ranks in (whole, pair):
+        smallest = min(bucket.size for bucket in programs.layout.buckets)
+        for executable in ranks.executables:
+            blocks = [text for name, texts in executable.code.items() if name.startswith("block") for text in texts]
+            assert blocks and all(size < smallest for text in blocks for size in sizes(text))
+
+
+def test_neither_parameters_nor_gradients_are_copied(whole, pair):
+    """The step's source copies what another rank sent, and rows that are not aligned; generated code copies nothing."""
+    for programs, ranks in (whole, pair):
+        arrived = {i.value for p in programs.programs for i in p.instructions if type(i).__name__ == "WaitRecv"}
+        for executable in ranks.executables:
+            copies = re.findall(r"copy_\(", executable.emitted.source)
+            assert len(copies) <= sum(name.startswith("acc.") for name in arrived)
+            assert all(".narrow(" in line for line in executable.emitted.source.splitlines() if ".clone(" in line)
+            for text in (text for texts in executable.code.values() for text in texts):
+                assert not re.search(r"aoti_torch_\w*(copy_|clone)", entry(text))
+
+
+def test_gradients_are_added_inside_the_kernels(whole):
+    """Not by a call of its own: no library adds outside of what the compiler wrote."""
+    for text in (text for texts in whole[1].executables[0].code.values() for text in texts):
+        assert not re.search(r"aoti_torch_\w*add", entry(text))
 
 
 def test_four_stages_in_one_function_compute_what_the_interpreter_does(whole):
@@ -87,6 +117,16 @@ def test_four_stages_in_one_function_compute_what_the_interpreter_does(whole):
     for name, value in expected(programs, inputs, ADAMW)[0].items():
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
     assert found["step"] == 1
+
+
+def test_more_microbatches_call_the_same_code():
+    """A step of 32 finds the regions that a step of four has left on this machine; the update divides by 32."""
+    keys = [
+        {n: Source(n, g.module, g.types).key for n, g in emit(merged(count), 0, ADAMW, 1).graphs.items()}
+        for count in (4, 32)
+    ]
+    assert keys[0].keys() == keys[1].keys()
+    assert [n for n in keys[0] if keys[0][n] != keys[1][n]] == ["block0"]
 
 
 def test_state_is_overwritten_in_the_memory_that_was_passed(whole):
@@ -145,7 +185,7 @@ def test_the_copies_of_a_tied_leaf_stay_equal_to_the_bit(pair):
     assert torch.equal(slot.view(found[0][f"bucket.{bucket.name}"]), found[1]["leaf.words"])
 
 
-def test_a_step_prints_the_program_and_its_source(pair):
+def test_a_step_prints_its_source(pair):
     text = pair[1].executables[0].as_text()
     assert text.startswith("rank 0 stages (0)") and "def step(token, v0" in text
 
@@ -158,35 +198,53 @@ def test_fused_regions_stay_close_to_exact_ones(whole):
     assert abs(fast - exact) <= 1e-6 * abs(exact)
 
 
-def test_communication_in_another_order_is_caught_before_anything_runs(monkeypatch):
-    def swapped(*args):
-        made = emit(*args)
-        lines = made.source.splitlines()
-        at = next(i for i, line in enumerate(lines) if "ops.send" in line)
-        other = next(i for i in range(at + 1, len(lines)) if "ops.post_recv" in lines[i])
-        lines[at], lines[other] = lines[other], lines[at]
-        return replace(made, source="\n".join(lines))
+def rewritten(monkeypatch, edit):
+    """`compile` for programs whose source has been edited after it was written: `edit(body)` gives another body."""
 
-    monkeypatch.setattr(step, "emit", swapped)
+    def edited(*args):
+        made = emit(*args)
+        return replace(made, body=tuple(edit(list(made.body))))
+
+    def uncompiled(graphs, report):
+        return Linked({n: one_by_one(g.module) for n, g in graphs.items()}, {}, dict.fromkeys(graphs, ()))
+
+    monkeypatch.setattr(step, "emit", edited)
+    monkeypatch.setattr(step, "link", uncompiled)  # the source calls graphs; what is in them plays no part
+
+
+def swapped(body):
+    """The first send in the place of the receive that is posted behind it."""
+    at = next(i for i, lines in enumerate(body) if "ops.send" in lines.text[0])
+    other = next(i for i in range(at + 1, len(body)) if "ops.post_recv" in body[i].text[0])
+    body[at], body[other] = body[other], body[at]
+    return body
+
+
+@pytest.mark.parametrize("fuse", [False, True], ids=["exact", "fast"])
+def test_communication_in_another_order_is_caught_before_anything_runs(monkeypatch, fuse):
+    """Fused, it is read back from what the compiler wrote."""
+    rewritten(monkeypatch, swapped)
     programs = optimize(programs_of(chain, 2, 2))
-    with pytest.raises(CompileError, match="rank 0: the compiler moved communication: operation .* should be 'send 0'"):
+    text = "rank 0: the compiler moved communication: operation . should be 'send 0' and is 'post_recv 2'"
+    with pytest.raises(CompileError, match=text):
+        compile("step", programs, Request(0, new_handle(), fuse), None, example_of(programs, 0))
+
+
+@pytest.mark.parametrize("name", ["send", "wait_send", "post_recv", "wait_recv"])
+def test_a_missing_operation_is_caught(monkeypatch, name):
+    rewritten(monkeypatch, lambda body: [lines for lines in body if f"ops.{name}(" not in "".join(lines.text)])
+    programs = optimize(programs_of(chain, 2, 2))
+    with pytest.raises(CompileError, match=f"rank 0: the compiler moved communication: .*should be '{name} "):
         compile("step", programs, Request(0, new_handle()), None, example_of(programs, 0))
 
 
-def test_an_operator_that_cannot_be_compiled_is_an_error_with_the_remedy(monkeypatch):
-    monkeypatch.setattr(step, "emit", _broken)
+def test_a_line_that_cannot_be_compiled_is_an_error_with_the_remedy(monkeypatch):
+    """Only where the whole step is compiled: with numerics="exact" its source is Python."""
+    rewritten(monkeypatch, lambda body: [Lines((), ("print(v0.sum().item())",)), *body])
     programs = optimize(programs_of(chain, 2, 2))
     with pytest.raises(CompileError, match="rank 0: the step cannot be compiled: .*Use backend='interpret'") as raised:
-        compile("step", programs, Request(0, new_handle()), None, example_of(programs, 0))
+        compile("step", programs, Request(0, new_handle(), fuse=True), None, example_of(programs, 0))
     assert raised.value.__cause__ is not None
-
-
-def _broken(*args):
-    """A step with a line that no compiler can take whole."""
-    made = emit(*args)
-    head, _, rest = made.source.partition("\n")
-    source = f"{head}\n    print(v0.sum().item())\n{rest}"
-    return replace(made, source=source)
 
 
 @pytest.mark.full
@@ -200,13 +258,37 @@ def test_every_model_on_three_ranks(loss_fn):
             torch.testing.assert_close(found[rank][name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
+def warm_start(folder, *ways, **environment):
+    """Runs `warm_start.py`: how many graphs it wrote, how often it communicates, and how often a library was built."""
+    log, wrapper = folder / "log", folder / "g++"
+    wrapper.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec g++ "$@"\n')
+    wrapper.chmod(0o755)
+    log.write_text("")
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(folder / "cache"), "CXX": str(wrapper)} | environment
+    command = [sys.executable, "-m", "tests.backends.warm_start", *ways]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written, communicated = map(int, done.stdout.split())
+    return written, communicated, log.read_text().count("-shared")
+
+
+@pytest.mark.full
+def test_a_second_process_compiles_nothing(tmp_path):
+    """What the first has written it finds: no graph is written, and no library built."""
+    written, _, built = warm_start(tmp_path, "exact")
+    assert written == 3 and built >= 3
+    assert warm_start(tmp_path, "exact") == (0, 0, 0)
+
+
 @pytest.mark.full
 def test_the_order_can_be_read_back_when_the_compilers_caches_are_warm(tmp_path):
-    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "tests.backends.warm_start"]
-    counts = []
+    """Fused, the code is the compiler's own to keep; found again, it is read like code that has just been written."""
+    assert [warm_start(tmp_path, "fast")[1] for _ in range(2)] == [8, 8]
+
+
+@pytest.mark.full
+def test_without_the_compilers_caches_every_process_compiles(tmp_path):
     for _ in range(2):
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        counts.append(int(done.stdout))
-    assert counts == [8, 8]
+        written, _, _ = warm_start(tmp_path, "exact", TORCHINDUCTOR_FORCE_DISABLE_CACHES="1")
+        assert written == 3
+    assert not (tmp_path / "cache" / "funpipe").exists()

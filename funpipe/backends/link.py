@@ -1,0 +1,144 @@
+"""The graphs that a step calls, each as one function of its compiled pieces."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx
+
+from funpipe._typing import TensorType
+from funpipe.backends.constants import lifted
+from funpipe.backends.emit import Graph
+from funpipe.backends.inductor import Boxed, Built, Report, Source, build
+from funpipe.backends.layers import tensors_of
+from funpipe.backends.pieces import Piece, pieces, returned
+from funpipe.tracing.operators import base_of
+
+
+@dataclass(frozen=True, eq=False)
+class Linked:
+    """What a step's graphs became.
+
+    Args:
+        functions: of each graph, by name.
+        sources: the text of the functions that call several pieces, by name.
+        pieces: the compiled graphs that each function calls, in order; none where its operators run one by one.
+    """
+
+    functions: dict[str, Boxed]
+    sources: dict[str, str]
+    pieces: dict[str, tuple[Built, ...]]
+
+
+def link(graphs: Mapping[str, Graph], report: Report) -> Linked:
+    """Compiles the pieces of graphs and links them.
+
+    Args:
+        graphs: by name.
+        report: is told before each piece that is compiled.
+
+    Raises:
+        CompileError: torch cannot compile a piece.
+    """
+    closed = {name: lifted(graph) for name, graph in graphs.items()}
+    parts = {n: [] if _is_tiny(graph) else pieces(graph.module, graph.types) for n, (graph, _) in closed.items()}
+    sources = [Source(name, part.module, part.types) for name, group in parts.items() for part in group]
+    built = iter(build(sources, report))
+    taken = {name: tuple(next(built) for _ in group) for name, group in parts.items()}
+    texts = {name: source(name, closed[name][0].module.graph, group) for name, group in parts.items() if len(group) > 1}
+    functions = {
+        name: _with(constants, _function(name, graph, texts.get(name), taken[name]))
+        for name, (graph, constants) in closed.items()
+    }
+    return Linked(functions, texts, taken)
+
+
+def _is_tiny(graph: Graph) -> bool:
+    """Whether a graph computes single numbers only: it takes longer to compile than to run for years."""
+    calls = (n for n in graph.module.graph.nodes if n.op == "call_function")
+    return all(t.numel() <= 1 for call in calls for t in tensors_of(call))
+
+
+def _function(name: str, graph: Graph, text: str | None, built: Sequence[Built]) -> Boxed:
+    if not built:
+        return one_by_one(graph.module)
+    if text is None:
+        return built[0].call
+    names: dict[str, Any] = {f"piece{i}": piece.call for i, piece in enumerate(built)}
+    return function_of(text, name, names)
+
+
+def _with(constants: Sequence[Tensor], function: Boxed) -> Boxed:
+    """A function that takes the tensors that its graph closes over from here."""
+    if not constants:
+        return function
+
+    def run(inputs: list[Tensor]) -> Sequence[Tensor]:
+        inputs += constants
+        return function(inputs)
+
+    return run
+
+
+def one_by_one(module: fx.GraphModule) -> Boxed:
+    """A graph whose operators run one by one."""
+
+    def run(inputs: list[Tensor]) -> Sequence[Tensor]:
+        return module(*inputs)
+
+    return run
+
+
+def function_of(text: str, name: str, names: dict[str, Any]) -> Callable[..., Any]:
+    """Runs the source of a function and gives the function.
+
+    Args:
+        text: the source.
+        name: of the function.
+        names: what the source refers to.
+    """
+    scope = dict(names)
+    exec(compile(text, f"<funpipe {name}>", "exec"), scope)
+    return scope[name]
+
+
+def source(name: str, graph: fx.Graph, parts: Sequence[Piece]) -> str:
+    """The source of a function that calls the pieces of a graph.
+
+    Args:
+        name: of the function.
+        graph: the whole graph.
+        parts: its pieces, in order; `piece0` and so on in the source.
+    """
+    inputs, results = graph.find_nodes(op="placeholder"), returned(graph)
+    variables = {node: f"i{i}" for i, node in enumerate(inputs)}
+    last = {node: i for i, part in enumerate(parts) for node in part.inputs} | {base_of(n): len(parts) for n in results}
+    lines = [f"{_tuple(variables[n] for n in inputs)} = inputs", "inputs.clear()"]
+    lines += _delete(variables[n] for n in inputs if n not in last)
+    for i, part in enumerate(parts):
+        lines.append(f"arguments = [{', '.join(variables[n] for n in part.inputs)}]")
+        lines += _delete(variables[n] for n in part.inputs if last[n] == i)
+        variables |= {node: f"t{len(variables) + k}" for k, node in enumerate(part.outputs)}
+        made = f"{_tuple(variables[n] for n in part.outputs)} = " if part.outputs else ""
+        lines.append(f"{made}piece{i}(arguments)")
+    lines.append(f"return ({_tuple(_result(n, variables) for n in results)})")
+    return "\n    ".join([f"def {name}(inputs):", *lines]) + "\n"
+
+
+def _tuple(names: Any) -> str:
+    return "".join(f"{name}, " for name in names).rstrip()
+
+
+def _delete(names: Any) -> list[str]:
+    gone = ", ".join(names)
+    return [f"del {gone}"] if gone else []
+
+
+def _result(node: fx.Node, variables: dict[fx.Node, str]) -> str:
+    """What is returned: a view is made of what the piece gave."""
+    base = base_of(node)
+    if base is node:
+        return variables[node]
+    value = node.meta["val"]
+    kind = TensorType.of(value)
+    return f"{variables[base]}.as_strided({list(kind.shape)}, {list(kind.stride)}, {value.storage_offset()})"
