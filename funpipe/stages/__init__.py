@@ -10,6 +10,10 @@ from funpipe.stages.cuts import resolve as resolve
 from funpipe.stages.cutter import Cutter as Cutter
 from funpipe.stages.partition import crossing as crossing
 from funpipe.stages.partition import partition as partition
+from funpipe.stages.remat import Budget as Budget
+from funpipe.stages.remat import Remat as Remat
+from funpipe.stages.remat import rematerialise as rematerialise
+from funpipe.stages.saved import saved_bytes as saved_bytes
 from funpipe.stages.split_at import SplitAt as SplitAt
 from funpipe.stages.split_at import split_at as split_at
 from funpipe.stages.stage import Region as Region
