@@ -1,11 +1,11 @@
-"""Whether all ranks planned the same: a hash of the plan is compared before the first step."""
+"""Whether all ranks planned the same, by a hash of the plan, and whether all of them could compile it."""
 
 import hashlib
 
 import torch
 from torch import Tensor
 
-from funpipe._errors import MeshError
+from funpipe._errors import CompileError, MeshError
 from funpipe.backends.transport import Transport
 from funpipe.programs.program import Programs
 from funpipe.runtime.mesh import Mesh
@@ -28,6 +28,28 @@ def require_agreement(programs: Programs, transport: Transport, mesh: Mesh) -> N
     differing = [rank for rank, other in enumerate(others) if not torch.equal(other, others[0])]
     if differing:
         raise MeshError(_difference_text(programs, transport, mesh, differing))
+
+
+def require_compiled(transport: Transport | None, mesh: Mesh | None, error: CompileError | None = None) -> None:
+    """Waits until all ranks have compiled their steps; raises on every rank if one of them could not.
+
+    Args:
+        transport: to the others; None where there are none.
+        mesh: all ranks.
+        error: why this one could not.
+
+    Raises:
+        CompileError: another rank could not.
+    """
+    if transport is None or mesh is None:
+        return
+    mine = torch.tensor([error is not None], dtype=torch.uint8, device=mesh.device)
+    failed = [rank for rank, part in enumerate(transport.all_gather_start(mine, "world").wait()) if part.item()]
+    if failed and error is None:
+        raise CompileError(
+            f"global rank {failed[0]} could not compile its part of the step, so no rank runs it: its own error says "
+            "why, and what to do there."
+        )
 
 
 def _difference_text(programs: Programs, transport: Transport, mesh: Mesh, differing: list[int]) -> str:

@@ -1,5 +1,7 @@
 """A batch as the inputs of a step: its leaves by name, its types, and one microbatch of it for tracing."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,12 +26,14 @@ class BatchInputs:
         dims: the dimension along which each leaf is split, None for a replicated one.
         key: what decides whether a compiled step fits: names, shapes and dtypes.
         structure: the tree's structure.
+        digest: a hash of the key: the same number, never negative, in every process.
     """
 
     leaves: dict[str, Tensor]
     dims: dict[str, int | None]
     key: tuple[tuple[str, TensorType], ...]
     structure: Any
+    digest: int
 
     @staticmethod
     def of(batch: Tree, count: int, spec: Tree, like: "BatchInputs | None" = None) -> "BatchInputs":
@@ -52,7 +56,13 @@ class BatchInputs:
         resolved, _ = resolve(batch, spec)
         check_divides(resolved, count)
         dims = {leaf.name: leaf.dim for leaf in resolved if leaf.value is not None}
-        return BatchInputs(leaves, {n: dims[n] for n in leaves}, key, structure)
+        return BatchInputs(leaves, {n: dims[n] for n in leaves}, key, structure, _digest(key))
+
+    def with_leaves(self, leaves: Sequence[Tensor]) -> "BatchInputs":
+        """The same with other tensors: those of a batch whose `signature` is the same."""
+        return BatchInputs(
+            dict(zip(self.leaves, leaves, strict=True)), self.dims, self.key, self.structure, self.digest
+        )
 
     def difference_text(self, other: "BatchInputs") -> str:
         """The leaves whose sizes another batch changes."""
@@ -72,6 +82,29 @@ class BatchInputs:
                     f"batch: {place(name)} is {have}, but was {kind} in the batch given to init; only sizes may "
                     f"change: pass {str(kind.dtype).removeprefix('torch.')} with {len(kind.shape)} dimensions."
                 )
+
+
+def _digest(key: object) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=7).digest(), "big")
+
+
+def signature(batch: Tree) -> tuple[list[Tensor], Any]:
+    """What can be told of a batch at little cost: its leaves, and a value that is equal where `BatchInputs.of` agrees.
+
+    Args:
+        batch: anything.
+
+    Returns:
+        The leaves, and their structure, shapes and dtypes as a key of dicts; None if a leaf is no tensor.
+
+    Example:
+        >>> signature({"x": torch.ones(2)})[1] == signature({"x": torch.zeros(2)})[1]
+        True
+    """
+    leaves, structure = optree.tree_flatten(batch)
+    if not all(isinstance(leaf, Tensor) for leaf in leaves):
+        return [], None
+    return leaves, (structure, *[(leaf.shape, leaf.dtype) for leaf in leaves])
 
 
 def one_microbatch(batch: Tree, count: int, spec: Tree) -> Tree:

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,8 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from funpipe._errors import MeshError
 from funpipe._typing import MeshShape
+
+SameHost = Literal["shared memory", "network"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Mesh:
         device: where its tensors live.
         timeout: seconds that a message or collective may take.
         owns_process_group: whether `close` ends torch's process group.
+        same_host: how ranks of one host reach each other.
     """
 
     shape: MeshShape
@@ -40,6 +44,7 @@ class Mesh:
     device: torch.device
     timeout: float
     owns_process_group: bool
+    same_host: SameHost = "shared memory"
 
     @property
     def closed(self) -> bool:
@@ -59,7 +64,14 @@ class Mesh:
             dist.destroy_process_group()
 
 
-def mesh(*, pp: int, dp: int = 1, device: str | torch.device | None = None, timeout: float = 1800.0) -> Mesh:
+def mesh(
+    *,
+    pp: int,
+    dp: int = 1,
+    device: str | torch.device | None = None,
+    timeout: float = 1800.0,
+    same_host: SameHost = "shared memory",
+) -> Mesh:
     """Arranges all processes into `dp` replicas of a pipeline of `pp` ranks.
 
     Every process calls it with the same numbers. Starts torch's process group from the environment that torchrun or
@@ -71,12 +83,15 @@ def mesh(*, pp: int, dp: int = 1, device: str | torch.device | None = None, time
         device: where this process's tensors live; None: GPU number LOCAL_RANK, or the CPU if there is no GPU.
         timeout: seconds that a message or collective may take before it is an error; waiting for a rank that still
             compiles counts.
+        same_host: what carries small messages and collectives between CPU ranks of one host: "shared memory" (Linux;
+            a tenth of the latency), or the "network", as between hosts. The results are the same.
 
     Returns:
         This process's place.
 
     Raises:
-        MeshError: pp * dp is not the number of processes, a size is below 1, or there is no GPU for this process.
+        MeshError: pp * dp is not the number of processes, a size is below 1, there is no GPU for this process, or
+            same_host is something else.
 
     Example:
         >>> alone = mesh(pp=1, device="cpu")
@@ -86,13 +101,15 @@ def mesh(*, pp: int, dp: int = 1, device: str | torch.device | None = None, time
     """
     shape = MeshShape(pp, dp)
     _check(shape)
+    if same_host not in get_args(SameHost):
+        raise MeshError(f"same_host is {same_host!r}; use one of {', '.join(map(repr, get_args(SameHost)))}")
     place = _device(device)
     owns = not dist.is_initialized()
     if owns:
         _start(place, timeout)
     device_mesh = init_device_mesh(place.type, (dp, pp), mesh_dim_names=("dp", "pp"))
     dp_rank, pp_rank = divmod(dist.get_rank(), pp)
-    made = Mesh(shape, device_mesh, pp_rank, dp_rank, place, timeout, owns)
+    made = Mesh(shape, device_mesh, pp_rank, dp_rank, place, timeout, owns, same_host)
     atexit.register(made.close)
     return made
 

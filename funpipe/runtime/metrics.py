@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,6 +29,21 @@ class Results:
         owners = dict(sorted(owners.items()))
         return Results(owners, {n: programs.types[f"result.{n}"] for n in owners}, programs.reducers)
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """As the user reads them."""
+        return tuple(n.removeprefix("aux.") for n in self.owners if n != "weight")
+
+    @cached_property
+    def makers(self) -> tuple[int, ...]:
+        """The pipeline ranks that make any of them."""
+        return tuple(sorted(set(self.owners.values())))
+
+    @cached_property
+    def blank(self) -> Tensor:
+        """The bytes of a rank that makes none of them."""
+        return torch.zeros(sum(kind.nbytes for kind in self.types.values()), dtype=torch.uint8)
+
 
 class Metrics(Mapping[str, Tensor]):
     """Results by name: `"loss"`, and the auxiliary values. Reading one waits for the step that makes it.
@@ -41,7 +57,7 @@ class Metrics(Mapping[str, Tensor]):
 
     def __init__(self, results: Results, local: dict[str, Tensor], gathering: Any = None, pp: int = 1) -> None:
         self._results, self._local, self._gathering, self._pp = results, local, gathering, pp
-        self._names = [n.removeprefix("aux.") for n in results.owners if n != "weight"]
+        self._names = results.names
         self._known: dict[str, Tensor] | None = None
 
     def __getitem__(self, name: str) -> Tensor:
@@ -80,8 +96,10 @@ def pack(results: Results, local: dict[str, Tensor], device: torch.device) -> Te
     Raises:
         ProgramError: a result is not of its type, so that other ranks would read other bytes.
     """
-    parts = [_part(n, k, local.get(n)).to(device).contiguous() for n, k in results.types.items()]
-    return torch.cat([p.reshape(-1).view(torch.uint8) for p in parts]) if parts else torch.zeros(0, dtype=torch.uint8)
+    if not local:
+        return results.blank.to(device)
+    parts = [_part(n, k, local.get(n)).reshape(-1).view(torch.uint8) for n, k in results.types.items()]
+    return parts[0] if len(parts) == 1 else torch.cat([p.to(device) for p in parts])
 
 
 def _part(name: str, kind: TensorType, value: Tensor | None) -> Tensor:

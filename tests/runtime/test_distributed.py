@@ -1,10 +1,11 @@
-"""The gloo transport between real processes; one launch for many checks, since each process imports torch."""
+"""The transport between real processes, each way; one launch for many checks, since each process imports torch."""
 
 import multiprocessing
 import os
 import socket
 import time
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -141,6 +142,12 @@ def slow_peer(end):
     return raised(end.wait_recv, message(4000, x, 1, 0))
 
 
+def mixed(place):
+    """One rank that keeps to the network: then both do."""
+    end = Distributed(replace(place, same_host="network" if place.pp_rank else "shared memory"))
+    return list(end.near.channels), round_trips(end), numbers(end)[0]
+
+
 def saves(end, place, folder):
     """Each rank saves its own leaves and one that both have; each loads leaves of the other; and the errors."""
     mine = {f"layers.{end.rank}.weight": torch.arange(4.0).reshape(2, 2) + end.rank, "tied": torch.ones(3)}
@@ -152,31 +159,111 @@ def saves(end, place, folder):
     return loaded, alone, raised(checkpoint.load, f"{folder}/step-1", shape, place)
 
 
-def two_ranks(folder):
+def many_small(end):
+    """More small messages than shared memory has parts for, sent before the first is received; then waited for."""
+    sent = [torch.full((3,), float(n)) for n in range(400)]
+    messages = [message(5000 + n, x) for n, x in enumerate(sent)]
+    if end.rank == 1:
+        for m in messages:
+            end.post_recv(m)
+        return [n for n, m in enumerate(messages) if not torch.equal(end.wait_recv(m), sent[n])]
+    for m, x in zip(messages, sent, strict=True):
+        end.send(x, m)
+    for m in messages:
+        end.wait_send(m)
+    return []
+
+
+def much_at_once(end):
+    """Both ranks send more than fits into shared memory, and only then receive."""
+    x = torch.arange(2.0**17) + end.rank
+    mine = [message(6000 + n, x, end.rank, 1 - end.rank) for n in range(20)]
+    theirs = [message(6000 + n, x, 1 - end.rank, end.rank) for n in range(20)]
+    for m in mine:
+        end.send(x, m)
+    for m in theirs:
+        end.post_recv(m)
+    right = sum(torch.equal(end.wait_recv(m), torch.arange(2.0**17) + 1 - end.rank) for m in theirs)
+    for m in mine:
+        end.wait_send(m)
+    return right
+
+
+def unread(end):
+    """Gatherings that nobody waits for, and one that is; what rank 1 sent is read after it has gone on."""
+    kept = [end.all_gather_start(torch.tensor([n, end.rank]), "world") for n in range(300)][-1]
+    of_one = end.all_gather_start(torch.tensor([7 + end.rank]), "world", [1])
+    return [part.tolist() for part in kept.wait()], of_one.wait()[1].tolist()
+
+
+def numbers(end):
+    found = []
+    for n in range(3):
+        end.tell_number(10 * n - end.rank)
+        found.append(end.numbers_told())
+    return found
+
+
+def two_ranks(folder, same_host):
     """Everything between two ranks, in one pair of processes, where a warning is an error."""
     warnings.simplefilter("error")
-    place = mesh(pp=2, timeout=60)
+    place = mesh(pp=2, timeout=60, same_host=same_host)
     end = Distributed(place)
     return {
+        "channels": list(end.near.channels),
+        "many_small": many_small(end),
+        "much_at_once": much_at_once(end),
+        "unread": unread(end),
+        "numbers": numbers(end),
         "round_trips": round_trips(end),
         "other_layout": other_layout(end),
         "large_sends": large_sends(end, 5, wait=True),
         "too_early": large_sends(end, 3, wait=False),
         "collectives": collectives(end),
         "misuse": misuse(end),
+        "mixed": mixed(place),
         "saves": saves(end, place, folder),
         "slow_peer": slow_peer(end),
     }
 
 
+@pytest.fixture(scope="module", params=["shared memory", "network"])
+def same_host(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, same_host):
     return tmp_path_factory.mktemp("checkpoints")
 
 
 @pytest.fixture(scope="module")
-def two(folder):
-    return launch(two_ranks, 2, folder, timeout=120)
+def two(folder, same_host):
+    return launch(two_ranks, 2, folder, same_host, timeout=120)
+
+
+def test_ranks_of_one_host_have_channels_unless_they_use_the_network(two, same_host):
+    assert [rank["channels"] for rank in two] == ([[1], [0]] if same_host == "shared memory" else [[], []])
+
+
+def test_a_rank_that_keeps_to_the_network_is_reached_there(two):
+    assert [rank["mixed"] for rank in two] == [([], [], [0, -1])] * 2
+
+
+def test_a_sender_far_ahead_of_its_receiver(two):
+    assert two[1]["many_small"] == []
+
+
+def test_both_send_before_they_receive(two):
+    assert [rank["much_at_once"] for rank in two] == [20, 20]
+
+
+def test_gatherings_that_nobody_reads_do_not_mix_with_one_that_is_read(two):
+    assert [rank["unread"] for rank in two] == [([[299, 0], [299, 1]], [8])] * 2
+
+
+def test_one_number_of_each_rank(two):
+    assert [rank["numbers"] for rank in two] == [[[0, -1], [10, 9], [20, 19]]] * 2
 
 
 def test_every_dtype_and_layout_comes_back_as_it_was(two):
@@ -249,10 +336,10 @@ def test_one_process_loads_what_two_saved(two, folder):
     assert loaded["step"] == 7
 
 
-def four_ranks(folder):
+def four_ranks(folder, same_host):
     """A mesh of two replicas of two ranks."""
     warnings.simplefilter("error")
-    place = mesh(pp=2, dp=2, timeout=60)
+    place = mesh(pp=2, dp=2, timeout=60, same_host=same_host)
     end = Distributed(place)
     rank = dist.get_rank()
     sums = {}
@@ -273,8 +360,8 @@ def four_ranks(folder):
     return rank, place.pp_rank, place.dp_rank, sums, x.item(), written["leaf1"].sum().item(), dist.is_initialized()
 
 
-def test_a_mesh_of_replicas(tmp_path):
-    results = launch(four_ranks, 4, tmp_path, timeout=120)
+def test_a_mesh_of_replicas(tmp_path, same_host):
+    results = launch(four_ranks, 4, tmp_path, same_host, timeout=120)
     assert [(rank, pp, dp) for rank, pp, dp, *_ in results] == [(0, 0, 0), (1, 1, 0), (2, 0, 1), (3, 1, 1)]
     assert [sums["pp"] for *_, sums, _, _, _ in results] == [3, 3, 12, 12]
     assert [sums["dp"] for *_, sums, _, _, _ in results] == [5, 10, 5, 10]
@@ -285,10 +372,10 @@ def test_a_mesh_of_replicas(tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["one"]
 
 
-def dies(rank, port, told):
+def dies(rank, port, told, same_host):
     """Rank 1 of 3 ends without a word while rank 0 waits for it, and rank 2 for a sum."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    end = Distributed(mesh(pp=3, timeout=60))
+    end = Distributed(mesh(pp=3, timeout=60, same_host=same_host))
     x = torch.ones(2)
     if rank == 1:
         time.sleep(0.2)
@@ -301,13 +388,13 @@ def dies(rank, port, told):
         told.put((rank, raised(end.all_reduce, x, "pp")))
 
 
-def test_a_dead_rank_ends_the_others_with_an_error_that_names_it():
+def test_a_dead_rank_ends_the_others_with_an_error_that_names_it(same_host):
     context = multiprocessing.get_context("spawn")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     told = context.SimpleQueue()
-    processes = [context.Process(target=dies, args=(rank, port, told)) for rank in range(3)]
+    processes = [context.Process(target=dies, args=(rank, port, told, same_host)) for rank in range(3)]
     for process in processes:
         process.start()
     texts = dict(told.get() for _ in range(2))

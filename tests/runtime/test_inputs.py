@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from funpipe._errors import BatchError, TreeError
-from funpipe.runtime.inputs import BatchInputs, one_microbatch
+from funpipe.runtime.inputs import BatchInputs, one_microbatch, signature
 
 
 def of(batch, count=2, spec=0, like=None):
@@ -22,6 +22,28 @@ def test_the_key_is_names_shapes_and_dtypes_alone():
     assert of(torch.ones(4, 2)).key == of(torch.zeros(2, 4).t()).key == of(torch.ones(4, 2, device="meta")).key
     assert of(torch.ones(4, 2)).key != of(torch.ones(4, 2).double()).key
     assert of({"a": torch.ones(4)}).key != of({"b": torch.ones(4)}).key
+
+
+def test_batches_of_one_signature_have_one_key_and_digest():
+    batch = {"x": torch.ones(4, 2), "y": [torch.ones(4).int()]}
+    first, (leaves, key) = of(batch), signature({"x": torch.zeros(2, 4).t(), "y": [torch.zeros(4).int()]})
+    assert key == signature(batch)[1]
+    again = first.with_leaves(leaves)
+    assert (again.key, again.digest, again.dims) == (first.key, first.digest, first.dims)
+    assert again.leaves["x"] is leaves[0]
+
+
+@pytest.mark.parametrize(
+    "other", [{"x": torch.ones(4)}, {"x": torch.ones(2).int()}, {"y": torch.ones(2)}, [torch.ones(2)]]
+)
+def test_other_batches_have_another_signature_and_digest(other):
+    batch = {"x": torch.ones(2)}
+    assert signature(batch)[1] != signature(other)[1]
+    assert of(batch).digest != of(other).digest
+
+
+def test_what_is_no_tensor_has_no_signature():
+    assert signature({"x": 3, "y": torch.ones(2)}) == ([], None)
 
 
 def test_sizes_may_change_and_are_named():

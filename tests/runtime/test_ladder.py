@@ -59,6 +59,16 @@ def test_more_microbatches_in_flight_take_more_memory():
     assert peak("gpipe") > peak("1f1b")
 
 
+def test_values_that_are_computed_again_take_less_memory_and_more_work():
+    def lowered(remat):
+        step = step_of(schedule="gpipe", num_microbatches=16, remat=remat)
+        return step.trace(meta(params_of()), meta(batch_of(1024))).lower()
+
+    none, full = lowered("none"), lowered("full")
+    assert full.memory_analysis()[0] < none.memory_analysis()[0]
+    assert full.cost_analysis()[0]["B.flops"] > none.cost_analysis()[0]["B.flops"]
+
+
 def test_costs_are_those_of_the_matrix_products(lowered):
     first, second = lowered.cost_analysis()
     rows = 2

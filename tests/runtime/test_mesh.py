@@ -24,6 +24,12 @@ def test_sizes_below_one_are_refused(sizes):
         mesh(**sizes)
 
 
+def test_an_unknown_way_between_ranks_of_one_host_is_refused():
+    with pytest.raises(MeshError, match="same_host is 'tcp'; use one of 'shared memory', 'network'"):
+        mesh(pp=1, same_host="tcp")
+    assert not dist.is_initialized()
+
+
 def test_only_the_mesh_that_started_the_process_group_ends_it():
     first = mesh(pp=1, device="cpu")
     second = mesh(pp=1, device="cpu")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import funpipe as fp
-from funpipe._errors import MeshError, ScheduleError
+from funpipe._errors import FunpipeTypeError, MeshError, ScheduleError
 from funpipe.runtime.mesh import Mesh
 from funpipe.runtime.setup import Setup
 from funpipe.schedules import GPipe, OneFOneB
@@ -54,3 +54,9 @@ def test_the_shape_and_rank_are_those_of_the_mesh():
     assert replace(made, mesh=replace(made.mesh, pp_rank=1)).rank == 1
     assert made.device == torch.device("cpu")
     assert setup().device is None
+
+
+@pytest.mark.parametrize("remat", ["half", 0.5, ["full", "half"]])
+def test_what_is_computed_again_is_checked_before_anything_is_traced(remat):
+    with pytest.raises(FunpipeTypeError, match=r"remat is (0.5|'half'); use 'none', 'full'"):
+        replace(setup(), remat=remat)

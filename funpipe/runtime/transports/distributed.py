@@ -1,41 +1,36 @@
-"""The transport of ranks that are processes, over torch.distributed.
-
-gloo tells messages apart by their tag, which is the message's id. NCCL has no tags: it matches the messages of a pair
-in the order in which they are posted, so each direction of a pair has a communicator of its own, on which the order
-is the one that the verifier checked. Those are opened at the start, pair by pair: opening one blocks both ends, and
-doing it in the middle of a schedule could hang.
-"""
+"""The transport of ranks that are processes: through shared memory between those of one host, else the network."""
 
 import atexit
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from funpipe._typing import TensorType
 from funpipe.backends.transport import Group, Message
 from funpipe.runtime.mesh import Mesh
 from funpipe.runtime.transports import failures, wire
+from funpipe.runtime.transports.meetings import Meeting
+from funpipe.runtime.transports.memory import LARGEST
+from funpipe.runtime.transports.network import Network, Started, wait
+from funpipe.runtime.transports.one_number import NumbersFarAway, NumbersNearby
+from funpipe.runtime.transports.same_host import neighbours
+from funpipe.runtime.transports.shared_memory import Coming, Leaving, SharedMemory
 
-
-@dataclass(frozen=True)
-class Started:
-    """A transfer under way: torch's handle, and the tensors that must live until it is over."""
-
-    work: dist.Work
-    wire: Tensor
-    tensor: Tensor
+_KINDS: dict[Group, int] = {"world": 1, "pp": 2, "dp": 3}
+"""Of meetings."""
 
 
 class Distributed:
-    """One rank's transport over torch.distributed; implements `Transport`, whose methods say what each call waits for.
+    """One rank's transport; implements `Transport`, whose methods say what each call waits for.
 
-    Every process of the mesh makes its own, all of them at the same point of the program.
+    Every process of the mesh makes its own, all of them at the same point of the program. Between ranks that share a
+    host, messages and collectives of up to `memory.LARGEST` bytes go through shared memory unless the mesh says no.
 
     Args:
         mesh: the processes, from `funpipe.runtime.mesh`.
@@ -52,7 +47,7 @@ class Distributed:
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
         self.rank = mesh.pp_rank
-        self.timeout = timedelta(seconds=mesh.timeout)
+        self.timeout = mesh.timeout
         world = dist.group.WORLD
         assert world is not None
         names: tuple[Group, Group] = ("pp", "dp")
@@ -60,51 +55,69 @@ class Distributed:
             "world": world,
             **{name: mesh.device_mesh.get_group(name) for name in names},
         }
-        self.sent: dict[int, deque[Started]] = defaultdict(deque)
-        self.posted: dict[int, deque[Started]] = defaultdict(deque)
+        self.ranks = {name: dist.get_process_group_ranks(group) for name, group in self.groups.items()}
+        self.network = Network(mesh, self.groups["pp"])
+        near = neighbours(mesh)
+        self.near = SharedMemory(dist.get_rank(), near.channels, self.ranks["pp"])
+        self.meeting = {name for name, ranks in self.ranks.items() if len(ranks) > 1 and near.all_meet(ranks)}
+        near_numbers = NumbersNearby(self.near, self.ranks["world"])
+        self.numbers = near_numbers if "world" in self.meeting else NumbersFarAway(world, mesh.device)
+        self.sent: dict[int, deque[Leaving | Started]] = defaultdict(deque)
+        self.posted: dict[int, deque[Coming | Started]] = defaultdict(deque)
+        self.carriers: dict[int, tuple[Message, SharedMemory | Network]] = {}
         self.given_up: BaseException | None = None
-        self.forward = self.backward = self.groups["pp"]
-        if mesh.device.type == "cuda":
-            self.forward, self.backward = _direction(mesh), _direction(mesh)
-            self.open_channels()
+        weakref.finalize(self, self.near.close)
         atexit.register(_let_go, weakref.ref(self))  # before `Mesh.close`, which was registered earlier
 
     def send(self, tensor: Tensor, message: Message) -> None:
         """See `Transport.send`."""
-        self.require_whole()
+        carrier = self._carrier(message, message.src, "sent")
         wire.check_sent(tensor, message, self.rank)
-        tensor = wire.laid_out(tensor, message.type)
-        flat = wire.as_bytes(tensor)
-        with self.naming(message):
-            work = self.channel(message).send([flat], message.dst, message.id)
-        self.sent[message.id].append(Started(work, flat, tensor))
+        try:
+            started = carrier.send(wire.laid_out(tensor, message.type), message)
+        except (RuntimeError, OSError) as error:
+            self._fail(message, error)
+        self.sent[message.id].append(started)
 
     def wait_send(self, message: Message) -> None:
         """See `Transport.wait_send`."""
-        self.finish(wire.oldest(self.sent, message, self.rank, "send"), message)
+        started = wire.oldest(self.sent, message, self.rank, "send")
+        try:
+            started.wait(self.timeout)
+        except (RuntimeError, OSError) as error:
+            self._fail(message, error)
 
     def post_recv(self, message: Message) -> None:
         """See `Transport.post_recv`."""
-        self.require_whole()
-        wire.check_end(message, self.rank, message.dst, "received")
-        tensor = wire.empty(message.type)
-        flat = wire.as_bytes(tensor)
-        with self.naming(message):
-            work = self.channel(message).recv([flat], message.src, message.id)
-        self.posted[message.id].append(Started(work, flat, tensor))
+        carrier = self._carrier(message, message.dst, "received")
+        try:
+            started = carrier.post_recv(message)
+        except (RuntimeError, OSError) as error:
+            self._fail(message, error)
+        self.posted[message.id].append(started)
 
     def wait_recv(self, message: Message) -> Tensor:
         """See `Transport.wait_recv`."""
         started = wire.oldest(self.posted, message, self.rank, "post_recv")
-        self.finish(started, message)
-        return started.tensor
+        try:
+            return started.wait(self.timeout)
+        except (RuntimeError, OSError) as error:
+            self._fail(message, error)
 
     def all_reduce(self, tensor: Tensor, group: Group) -> None:
-        """See `Transport.all_reduce`."""
-        self.require_whole()
+        """See `Transport.all_reduce`; small sums of one host are added in the order of the ranks."""
         whole = tensor.detach().contiguous()
-        with self.naming_collective("all_reduce", group):
-            self.wait(dist.all_reduce(wire.flat(whole), group=self.groups[group], async_op=True))
+        if self._meets(tensor.nbytes * (len(self.ranks[group]) - 1), group):
+            total, *others = self._meet("all_reduce", whole.clone(), group).wait()
+            for other in others:
+                total = total + other
+            tensor.detach().copy_(total)
+            return
+        self.require_whole()
+        try:
+            self._wait(self.groups[group].allreduce([wire.flat(whole)]))
+        except RuntimeError as error:
+            self.fail_collective("all_reduce", group, error)
         if whole.data_ptr() != tensor.data_ptr():
             tensor.detach().copy_(whole)
 
@@ -112,82 +125,113 @@ class Distributed:
         """See `Transport.broadcast`."""
         self.require_whole()
         whole = tensor.detach().contiguous()
-        with self.naming_collective("broadcast", group):
-            self.wait(dist.broadcast(wire.as_bytes(whole), group=self.groups[group], group_src=src, async_op=True))
+        try:
+            self._wait(dist.broadcast(wire.as_bytes(whole), group=self.groups[group], group_src=src, async_op=True))
+        except RuntimeError as error:
+            self.fail_collective("broadcast", group, error)
         if whole.data_ptr() != tensor.data_ptr():
             tensor.detach().copy_(whole)
 
-    def all_gather_start(self, tensor: Tensor, group: Group) -> "Gathering":
-        """See `Transport.all_gather_start`."""
+    def all_gather_start(self, tensor: Tensor, group: Group, makers: Sequence[int] | None = None) -> "Gathering | Met":
+        """See `Transport.all_gather_start`.
+
+        Args:
+            tensor: of the same type on every rank.
+            group: who takes part.
+            makers: the group's ranks whose tensors are wanted, the same on all; of others anything may come.
+        """
         self.require_whole()
         own = tensor.detach().clone(memory_format=torch.contiguous_format)
-        parts = [torch.empty_like(own) for _ in range(self.groups[group].size())]
-        with self.naming_collective("all_gather", group):
-            work = dist.all_gather(
-                [wire.as_bytes(part) for part in parts], wire.as_bytes(own), group=self.groups[group], async_op=True
-            )
-        assert work is not None
+        if self._meets(own.nbytes, group):
+            return self._meet("all_gather", own, group, makers)
+        parts = [torch.empty_like(own) for _ in self.ranks[group]]
+        flat = [wire.as_bytes(part) for part in parts]
+        try:
+            work = self.groups[group].allgather([flat], [wire.as_bytes(own)])
+        except RuntimeError as error:
+            self.fail_collective("all_gather", group, error)
         return Gathering(self, group, work, own, parts)
+
+    def tell_number(self, number: int) -> None:
+        """Starts gathering one number from every rank of the mesh; `numbers_told` ends it before the next.
+
+        Args:
+            number: of 64 bits, with sign.
+        """
+        self.require_whole()
+        try:
+            self.numbers.start(number)
+        except (RuntimeError, OSError) as error:
+            self.fail_collective("the agreement on a step", "world", error)
+
+    def numbers_told(self) -> list[int]:
+        """Blocks until every rank has told its number; in the order of the global ranks."""
+        try:
+            return self.numbers.wait(self.timeout)
+        except (RuntimeError, OSError) as error:
+            self.fail_collective("the agreement on a step", "world", error)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other rank."""
+        return len(self.ranks["world"]) == 1
 
     def give_up(self, error: BaseException) -> None:
         """Refuses everything from now on: a step ended in its middle, and its messages would pair with later ones.
+
+        Ranks of this host that wait for this one learn it at once.
 
         Args:
             error: what ended the step.
         """
         self.given_up = self.given_up or error
+        self.near.hang_up()
 
     def require_whole(self) -> None:
         """Raises if a step ended in its middle."""
         if self.given_up is not None:
             raise failures.unfinished(self.given_up) from self.given_up
 
-    def channel(self, message: Message) -> dist.ProcessGroup:
-        """The group whose communicator carries the message's direction."""
-        return self.forward if message.src < message.dst else self.backward
+    def _carrier(self, message: Message, end: int, verb: str) -> SharedMemory | Network:
+        """What carries a message; checked when the message is first seen."""
+        if self.given_up is not None or end != self.rank:
+            self.require_whole()
+            wire.check_end(message, self.rank, end, verb)
+        known = self.carriers.get(message.id)
+        if known is None or known[0] is not message:
+            wire.check_end(message, self.rank, end, verb)
+            small = message.type.nbytes <= LARGEST
+            near = small and self.near.reaches(message.dst if self.rank == message.src else message.src)
+            known = self.carriers[message.id] = message, self.near if near else self.network
+        return known[1]
 
-    def finish(self, started: Started, message: Message) -> None:
-        """Blocks until a transfer is over."""
-        with self.naming(message):
-            self.wait(started.work)
+    def _meets(self, nbytes: int, group: Group) -> bool:
+        return group in self.meeting and nbytes <= LARGEST
 
-    def wait(self, work: dist.Work | None) -> None:
-        """Blocks the process (gloo) or the current stream (NCCL, whose watchdog knows the time limit)."""
+    def _meet(self, what: str, own: Tensor, group: Group, makers: Sequence[int] | None = None) -> "Met":
+        """Starts a gathering of dense tensors, whose memory is ours, through shared memory."""
+        self.require_whole()
+        ranks = self.ranks[group]
+        named = None if makers is None else [ranks[maker] for maker in makers]
+        try:
+            meeting = self.near.meet(_KINDS[group], ranks, wire.as_bytes(own), self.timeout, named)
+        except (RuntimeError, OSError) as error:
+            self.fail_collective(what, group, error)
+        return Met(self, what, group, meeting, own)
+
+    def _wait(self, work: dist.Work | None) -> None:
         assert work is not None
-        on_stream = self.mesh.device.type == "cuda"
-        if not (work.wait() if on_stream else work.wait(self.timeout)):
-            raise RuntimeError("the transfer was aborted")
+        wait(work, self.timeout, self.mesh.device.type == "cuda")
 
-    @contextmanager
-    def naming(self, message: Message) -> Iterator[None]:
-        """Turns the backend's errors into ones that name the message and the peer."""
-        try:
-            yield
-        except RuntimeError as error:
-            if "timed out" in str(error).lower():
-                raise failures.late(message, self.rank, self.mesh.timeout) from error
-            raise failures.broken(message, self.rank, error) from error
+    def _fail(self, message: Message, error: BaseException) -> NoReturn:
+        """Turns a backend's error into one that names the message and the peer."""
+        if "timed out" in str(error).lower():
+            raise failures.late(message, self.rank, self.timeout) from error
+        raise failures.broken(message, self.rank, error) from error
 
-    @contextmanager
-    def naming_collective(self, what: str, group: Group) -> Iterator[None]:
-        """Turns the backend's errors into ones that name the collective and its ranks."""
-        try:
-            yield
-        except RuntimeError as error:
-            ranks = dist.get_process_group_ranks(self.groups[group])
-            raise failures.collective_failed(what, dist.get_rank(), group, ranks, error) from error
-
-    def open_channels(self) -> None:
-        """Makes the communicators between neighbours (the last and the first rank are too), in one order for all."""
-        pp = self.mesh.shape.pp
-        pairs = sorted({tuple(sorted((rank, (rank + 1) % pp))) for rank in range(pp) if pp > 1})
-        token = torch.zeros(1, dtype=torch.uint8, device=self.mesh.device)
-        for low, high in pairs:
-            for src, dst, group in ((low, high, self.forward), (high, low, self.backward)):
-                if self.rank == src:
-                    dist.send(token, group=group, group_dst=dst)
-                if self.rank == dst:
-                    dist.recv(token, group=group, group_src=src)
+    def fail_collective(self, what: str, group: Group, error: BaseException) -> NoReturn:
+        """Turns a backend's error into one that names the collective and its ranks."""
+        raise failures.collective_failed(what, dist.get_rank(), group, self.ranks[group], error) from error
 
 
 @dataclass(frozen=True)
@@ -202,23 +246,37 @@ class Gathering:
 
     def wait(self) -> list[Tensor]:
         """See `Pending.wait`."""
-        with self.transport.naming_collective("all_gather", self.group):
-            self.transport.wait(self.work)
+        try:
+            self.transport._wait(self.work)
+        except RuntimeError as error:
+            self.transport.fail_collective("all_gather", self.group, error)
         return self.parts
+
+
+@dataclass(frozen=True)
+class Met:
+    """An all-gather of tensors through shared memory; implements `Pending`."""
+
+    transport: Distributed
+    what: str
+    group: Group
+    meeting: Meeting
+    own: Tensor
+
+    def wait(self) -> list[Tensor]:
+        """See `Pending.wait`."""
+        try:
+            parts = self.transport.near.parts(self.meeting, self.transport.timeout)
+            type = TensorType.of(self.own)
+            own = wire.as_bytes(self.own)
+            return [wire.typed(parts.get(rank, own), type) for rank in self.transport.ranks[self.group]]
+        except (RuntimeError, OSError) as error:
+            self.transport.fail_collective(self.what, self.group, error)
 
 
 def _let_go(transport: "weakref.ref[Distributed]") -> None:
     """Forgets the groups when the process ends, so that `Mesh.close` really ends them."""
     if (held := transport()) is not None:
         held.groups.clear()
-        del held.forward, held.backward
-
-
-def _direction(mesh: Mesh) -> dist.ProcessGroup:
-    """A further group over this process's pipeline; every process makes those of all replicas."""
-    mine = None
-    for row in mesh.device_mesh.mesh.tolist():
-        group = dist.new_group(row)
-        mine = group if dist.get_rank() in row else mine
-    assert isinstance(mine, dist.ProcessGroup)
-    return mine
+        held.network.close()
+        del held.numbers

@@ -10,8 +10,13 @@ COMPARE = "compare what the two ranks do with programs[rank].as_text(), or allow
 
 def late(message: Message, rank: int, timeout: float) -> TransportError:
     """The peer did not come in time."""
-    peer, did = (message.dst, "posted its receive") if rank == message.src else (message.src, "sent it")
-    return TransportError(f"{_what(message, rank)}: rank {peer} has not {did} within {timeout:g} s; {COMPARE}")
+    peer, did, call = message.src, "sent it", "wait_recv"
+    if rank == message.src:
+        peer, did, call = message.dst, "posted its receive", "wait_send"
+    return TransportError(
+        f"{_what(message, rank)}: rank {peer} has not {did} within {timeout:g} s, so {call} {message.id} cannot end; "
+        f"{COMPARE}"
+    )
 
 
 def broken(message: Message, rank: int, error: BaseException) -> TransportError:
@@ -49,7 +54,15 @@ def unfinished(error: BaseException) -> TransportError:
 
 def _what(message: Message, rank: int) -> str:
     verb = "sending" if rank == message.src else "receiving"
-    return f"rank {rank} {verb} {message.label!r} (message {message.id}, rank {message.src} to rank {message.dst})"
+    ends = f"rank {message.src} to rank {message.dst}"
+    return f"rank {rank} {verb} {message.label!r} (message {message.id}, {ends}{_cells(message)})"
+
+
+def _cells(message: Message) -> str:
+    """Where the schedule's grid has the two ends; a message at the end of a step is in no cell."""
+    pairs = (("from", message.made_by), ("for", message.needed_by))
+    known = " ".join(f"{word} {task}" for word, task in pairs if task)
+    return f", in the schedule {known}" if known else ""
 
 
 def one_line(error: BaseException) -> str:

@@ -77,6 +77,7 @@ class Endpoint:
 
     def send(self, tensor: Tensor, message: Message) -> None:
         """See `Transport.send`."""
+        wire.check_end(message, self.rank, message.src, "sent")
         wire.check_sent(tensor, message, self.rank)
         self.sent[message.id].append(self.hub.mailboxes.join(message, "source", tensor.detach()))
 

@@ -1,0 +1,55 @@
+"""One number of every rank, known on every rank: the smallest collective, for what is agreed upon in each step."""
+
+import torch
+import torch.distributed as dist
+
+from funpipe.runtime.transports.network import wait
+from funpipe.runtime.transports.shared_memory import SharedMemory
+
+
+class NumbersNearby:
+    """Where all ranks share a host.
+
+    Args:
+        near: the channels.
+        ranks: all global ranks.
+    """
+
+    def __init__(self, near: SharedMemory, ranks: list[int]) -> None:
+        self.near, self.ranks, self.mine = near, ranks, 0
+
+    def start(self, number: int) -> None:
+        """Tells the others this rank's number."""
+        self.mine = number
+        self.near.tell(number)
+
+    def wait(self, timeout: float) -> list[int]:
+        """Blocks until all numbers are here; in the order of the ranks."""
+        return [self.mine if rank == self.near.rank else self.near.told(rank, timeout) for rank in self.ranks]
+
+
+class NumbersFarAway:
+    """Over the network, always through the same tensors: one gathering is over before the next begins.
+
+    Args:
+        group: all ranks.
+        device: of the mesh.
+    """
+
+    def __init__(self, group: dist.ProcessGroup, device: torch.device) -> None:
+        self.group = group
+        self.mine = torch.zeros(1, dtype=torch.int64, device=device)
+        self.all = torch.zeros(group.size(), dtype=torch.int64, device=device)
+        self.parts = list(self.all.split(1))
+        self.work: dist.Work | None = None
+
+    def start(self, number: int) -> None:
+        """Tells the others this rank's number."""
+        self.mine.fill_(number)
+        self.work = self.group.allgather([self.parts], [self.mine])
+
+    def wait(self, timeout: float) -> list[int]:
+        """Blocks until all numbers are here; in the order of the ranks."""
+        assert self.work is not None
+        wait(self.work, timeout, self.mine.is_cuda)
+        return self.all.tolist()
