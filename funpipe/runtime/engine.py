@@ -8,19 +8,21 @@ import optree
 import torch
 from torch import Tensor
 
-from funpipe._errors import FunpipeTypeError, LossError, StateError, TraceError, TreeError
+from funpipe._errors import FunpipeError, FunpipeTypeError, LossError, StateError, TraceError, TreeError
 from funpipe._typing import TensorType, Tree
-from funpipe.backends.transport import Transport
+from funpipe.backends.registry import prepare
 from funpipe.functional.tree import check_same, named_leaves, place
 from funpipe.programs.layout import Layout
+from funpipe.runtime.collecting import no_collecting
 from funpipe.runtime.follow import Follow, holders, operators
-from funpipe.runtime.inputs import BatchInputs, one_microbatch
+from funpipe.runtime.inputs import BatchInputs, one_microbatch, signature
 from funpipe.runtime.ladder import CompiledStep, LoweredStep, TracedStep
 from funpipe.runtime.leaves_of_state import initial_values
 from funpipe.runtime.metrics import Metrics, pack
 from funpipe.runtime.setup import Setup
 from funpipe.runtime.state import State
-from funpipe.runtime.together import breaking, require_same_batches, telling, transport_of
+from funpipe.runtime.together import give_up, require_same_batches, tell_failure, transport_of
+from funpipe.runtime.transports import Distributed
 from funpipe.schedules import Table
 from funpipe.stages import Cutter
 from funpipe.tracing import trace
@@ -65,9 +67,10 @@ class Engine:
     table: Table | None = None
     layout: Layout | None = None
     model: Model | None = None
-    transport: Transport | None = None
+    transport: Distributed | None = None
     lowered: LoweredStep | None = None
     compiled: dict[Any, CompiledStep] = field(default_factory=dict)
+    known: dict[Any, BatchInputs] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.setup.mesh is not None and self.transport is None:
@@ -89,17 +92,23 @@ class Engine:
 
     def prepare(self, params: Tree, batch: Tree, buffers: Tree) -> tuple[Model, LoweredStep]:
         """Traces and lowers for the first time; what was compiled before is forgotten."""
-        with telling(self.transport, self.setup.mesh):
+        prepare(self.setup.backend)
+        try:
             named, spec = named_leaves(params, what="params")
             held, held_spec = named_leaves({} if buffers is None else buffers, what="buffers")
-            lowered = self.trace(params, batch, buffers).lower()
+            with no_collecting():
+                lowered = self.trace(params, batch, buffers).lower()
             inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec)
-        require_same_batches(inputs, self.transport, self.setup.mesh)
+        except FunpipeError:
+            tell_failure(self.transport)
+            raise
+        require_same_batches(inputs, self.transport)
         device = _device(self.setup, params)
         trained, specs = frozenset(trainable(named)), (spec, held_spec)
         self.model = Model(_types(named), _types(held), trained, specs, inputs, _shapes(params, buffers), device)
         self.lowered = lowered
         self.compiled.clear()
+        self.known.clear()
         return self.model, lowered
 
     def init(self, params: Tree, batch: Tree, buffers: Tree) -> State:
@@ -111,8 +120,11 @@ class Engine:
         """The state of trees like the first ones; prepares for the first."""
         if self.model is None or self.lowered is None:
             return self.init(params, batch, buffers)
-        with telling(self.transport, self.setup.mesh):
+        try:
             require_known(self.model, params, buffers)
+        except FunpipeError:
+            tell_failure(self.transport)
+            raise
         return self._state(self.model, self.lowered, params, buffers)
 
     def _state(self, model: Model, lowered: LoweredStep, params: Tree, buffers: Tree) -> State:
@@ -136,15 +148,27 @@ class Engine:
             check: raises what else is wrong on this rank; an error here is raised on all ranks.
         """
         model, lowered = self.first()
-        with telling(self.transport, self.setup.mesh):
+        try:
             check()
-            inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec, like=model.batch)
-        require_same_batches(inputs, self.transport, self.setup.mesh)
+            inputs = self._inputs(batch, model)
+        except FunpipeError:
+            tell_failure(self.transport)
+            raise
+        require_same_batches(inputs, self.transport)
         if inputs.key not in self.compiled:
             if inputs.key != model.batch.key:
                 lowered = self._lowered_again(batch, model.batch.difference_text(inputs))
             self.compiled[inputs.key] = lowered.compile()
         return self.compiled[inputs.key], inputs
+
+    def _inputs(self, batch: Tree, model: Model) -> BatchInputs:
+        """A checked batch; one like an earlier one is known by its signature."""
+        leaves, key = signature(batch)
+        if key not in self.known:
+            inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec, like=model.batch)
+            self.known[key] = inputs.with_leaves([leaf.to("meta") for leaf in leaves])  # it outlives the batch
+            return inputs
+        return self.known[key].with_leaves(leaves)
 
     def follow(self) -> Follow:
         """How another graph of the model is cut, so that the leaves stay where they are."""
@@ -164,18 +188,13 @@ class Engine:
 
     def run(self, state: State, compiled: CompiledStep, inputs: BatchInputs) -> tuple[dict[str, Tensor], Metrics]:
         """Runs a compiled step on a state's values; all values it leaves, and its results."""
-        values = {f"batch.{n}": t for n, t in inputs.leaves.items()} | state.values
-        consts = compiled.lowered.origin.traced.consts
-        values |= {f"const.{n}": t for n, t in consts.items()}
         device = self.first()[0].device
-        with breaking(self.transport):
-            return self._run(compiled, values, device)
-
-    def _run(
-        self, compiled: CompiledStep, values: dict[str, Tensor], device: torch.device
-    ) -> tuple[dict[str, Tensor], Metrics]:
-        found = compiled.executable([_placed(values[n], n, compiled, device) for n in compiled.program.inputs])
-        return found, self._metrics(compiled, found)
+        try:
+            found = compiled.executable(compiled.feed(state.values, inputs.leaves, device))
+            return found, self._metrics(compiled, found)
+        except BaseException as error:
+            give_up(self.transport, error)
+            raise
 
     def _metrics(self, compiled: CompiledStep, found: dict[str, Tensor]) -> Metrics:
         results = compiled.results
@@ -183,7 +202,9 @@ class Engine:
         mesh = self.setup.mesh
         if mesh is None or mesh.shape.pp * mesh.shape.dp == 1 or self.transport is None:
             return Metrics(results, local)
-        gathering = self.transport.all_gather_start(pack(results, local, mesh.device), "world")
+        pp, dp = mesh.shape.pp, mesh.shape.dp
+        makers = results.makers if dp == 1 else [d * pp + rank for d in range(dp) for rank in results.makers]
+        gathering = self.transport.all_gather_start(pack(results, local, mesh.device), "world", makers)
         return Metrics(results, local, gathering, mesh.shape.pp)
 
 
@@ -247,12 +268,3 @@ def _device(setup: Setup, params: Tree) -> torch.device:
         return setup.device
     leaves = named_leaves(params, what="params")[0].values()
     return next((leaf.device for leaf in leaves if leaf.device.type != "meta"), torch.device("cpu"))
-
-
-def _placed(value: Tensor, name: str, compiled: CompiledStep, device: torch.device) -> Tensor:
-    """An input of the step as its program types it: on its device, laid out in rows."""
-    if not name.startswith(("batch.", "const.")):
-        return value
-    want = compiled.lowered.all.types[name]
-    value = value.detach().to(device)
-    return value if value.stride() == want.stride else value.contiguous()

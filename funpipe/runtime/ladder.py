@@ -1,12 +1,15 @@
 """The ladder from a loss function to a step that runs: traced, lowered, compiled; each rung is a value and prints."""
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
+from funpipe._errors import CompileError
+from funpipe._typing import Tree
 from funpipe.backends import Executable, Request, compile
 from funpipe.backends.installed import Endpoint, install, new_handle, uninstall
 from funpipe.backends.transport import Transport
@@ -15,11 +18,16 @@ from funpipe.programs.layout import Layout
 from funpipe.programs.lower import lower
 from funpipe.programs.program import Program, Programs
 from funpipe.programs.verify import verify
-from funpipe.runtime.agreement import require_agreement
-from funpipe.runtime.metrics import Results
+from funpipe.runtime.agreement import require_agreement, require_compiled
+from funpipe.runtime.collecting import no_collecting
+from funpipe.runtime.feed import Feed
+from funpipe.runtime.metrics import Metrics, Results
+from funpipe.runtime.profiling.profile import Profile
+from funpipe.runtime.progress import Progress
 from funpipe.runtime.setup import Setup
+from funpipe.runtime.state import State
 from funpipe.schedules import Table
-from funpipe.stages import Cutter, Stage, partition
+from funpipe.stages import Cutter, Stage, partition, rematerialise
 from funpipe.stages import resolve as resolve_stages
 from funpipe.stages.costs import bytes_of, flops_of
 from funpipe.tracing.traced import Traced
@@ -51,7 +59,7 @@ class TracedStep:
         return self.traced.as_text()
 
     def lower(self) -> "LoweredStep":
-        """Cuts the graph, makes the schedule's table and the programs of all ranks, and verifies them.
+        """Cuts and rematerialises the graph, makes the schedule's table and all ranks' programs, and verifies them.
 
         Returns:
             The programs.
@@ -62,7 +70,7 @@ class TracedStep:
         setup = self.setup
         cutter = self.cutter or resolve_stages(setup.stages, self.traced, setup.num_stages())
         cuts = cutter(self.traced)
-        stages = partition(self.traced, cuts)
+        stages = rematerialise(partition(self.traced, cuts), setup.remat)
         table = self.table or setup.table(len(stages))
         programs = lower(
             self.traced,
@@ -125,14 +133,17 @@ class LoweredStep:
         ]
 
     def compile(self) -> "CompiledStep":
-        """Compiles this rank's program ahead of time; nothing is communicated but a check that all planned the same.
+        """Compiles this rank's program ahead of time; all ranks call it, and all of them wait for the slowest.
+
+        Nothing is communicated but a check that all planned the same before, and whether all were compiled after: what
+        each rank then sends, another is there to receive. The mesh's `timeout` is how long a rank waits.
 
         Returns:
             The compiled step.
 
         Raises:
             MeshError: the ranks planned different steps.
-            CompileError: the generated code communicates in another order than the program.
+            CompileError: torch cannot compile the step, on this rank or on another.
         """
         setup, transport = self.origin.setup, self.origin.transport
         if transport is not None and setup.mesh is not None:
@@ -140,15 +151,26 @@ class LoweredStep:
         handle = new_handle()
         if transport is not None:
             install(handle, Endpoint(transport, self.all.messages))
-        request = Request(setup.rank, handle, setup.numerics == "fast")
-        example = self._example()
         try:
-            executable = compile(setup.backend, self.all, request, setup.optimizer, example)
-        except BaseException:
+            executable = self._compiled(handle)
+        except BaseException as error:
             uninstall(handle)
+            if isinstance(error, CompileError):
+                require_compiled(transport, setup.mesh, error)
             raise
+        require_compiled(transport, setup.mesh)
         weakref.finalize(executable, uninstall, handle)  # the transport lives as long as what dispatches to it
         return CompiledStep(self, executable)
+
+    def _compiled(self, handle: int) -> Executable:
+        setup = self.origin.setup
+        progress = Progress(dist.get_rank() if setup.mesh is not None else 0)
+        request = Request(setup.rank, handle, setup.numerics == "fast", progress)
+        try:
+            with no_collecting():
+                return compile(setup.backend, self.all, request, setup.optimizer, self._example())
+        finally:
+            progress.end()
 
     def _example(self) -> list[Tensor]:
         """Inputs of the right types, without values."""
@@ -193,11 +215,44 @@ class CompiledStep:
         """What the step returns, and which rank makes it."""
         return Results.of(self.lowered.all)
 
+    @cached_property
+    def feed(self) -> Feed:
+        """How the step's inputs are taken from a state and a batch."""
+        return Feed(self.program.inputs, self.lowered.all.types, self.lowered.origin.traced.consts)
+
     @property
     def program(self) -> Program:
         """This rank's program."""
         return self.lowered.programs[self.lowered.origin.setup.rank]
 
     def as_text(self) -> str:
-        """What runs on this rank."""
+        """What runs on this rank: the graphs that the step calls, the kernels of each, and its source."""
         return self.executable.as_text()
+
+    def with_executable(self, executable: Executable) -> "CompiledStep":
+        """The same step, run by something else.
+
+        Args:
+            executable: of the same program.
+        """
+        made = replace(self, executable=executable)
+        vars(made).update(results=self.results, feed=self.feed)
+        return made
+
+    def profile(self, state: State, batch: Tree) -> tuple[State, Metrics, Profile]:
+        """Runs one real step and times each of its instructions; every rank calls it alike.
+
+        Args:
+            state: consumed, as by a step.
+            batch: this replica's, of the sizes that were compiled.
+
+        Returns:
+            The state and metrics that the step returns, to the bit, and the profile of all ranks.
+
+        Raises:
+            FunpipeError: `numerics="fast"` makes one function of the step, whose parts cannot be timed.
+            StateError, BatchError: as for a step.
+        """
+        from funpipe.runtime.profiling.measure import engine_of, measure
+
+        return measure(engine_of(self, state, batch), state, batch)

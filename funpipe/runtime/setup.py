@@ -1,6 +1,6 @@
 """What a step was asked to be: the arguments of `train_step`, and what follows from them without a batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,8 @@ from funpipe.functional.batch_spec import check_count
 from funpipe.optim import Optimizer
 from funpipe.runtime.mesh import Mesh
 from funpipe.schedules import FromTable, Schedule, Table, merge, resolve
-from funpipe.stages import Cutter
+from funpipe.stages import Cutter, Remat
+from funpipe.stages.remat import check_remat
 
 Numerics = Literal["exact", "fast"]
 
@@ -34,6 +35,7 @@ class Setup:
         backend: `"interpret"`, `"regions"` or `"step"`.
         numerics: `"exact"` or `"fast"`.
         buffers: `"first"` returns replica 0's, `"mean"` averages floating-point ones over the replicas.
+        remat: what each stage's backward computes again: one choice for all, or one for each.
     """
 
     loss_fn: Callable[..., Any]
@@ -46,10 +48,12 @@ class Setup:
     backend: str
     numerics: Numerics = "exact"
     buffers: Literal["first", "mean"] = "first"
+    remat: Remat | Sequence[Remat] = "none"
 
     def __post_init__(self) -> None:
         check_count(self.num_microbatches)
         check_backend(self.backend)
+        check_remat(self.remat)
         _check_words(self)
         if self.optimizer is not None and not isinstance(self.optimizer, Optimizer):
             raise FunpipeTypeError(
