@@ -1,6 +1,6 @@
 """The steps a user makes: `train_step`, `eval_step`, `value_and_grad`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -16,10 +16,12 @@ from funpipe.runtime.follow import require_held
 from funpipe.runtime.ladder import LoweredStep, TracedStep
 from funpipe.runtime.mesh import Mesh
 from funpipe.runtime.metrics import Metrics
+from funpipe.runtime.profiling import Profile
+from funpipe.runtime.profiling.measure import measure
 from funpipe.runtime.setup import Numerics, Setup
 from funpipe.runtime.state import State
 from funpipe.schedules import Schedule, Table, forward_only
-from funpipe.stages import Cutter
+from funpipe.stages import Cutter, Remat
 
 
 class TrainStep:
@@ -77,6 +79,24 @@ class TrainStep:
             BatchError, TreeError: the batch does not divide, or a leaf has another dtype or number of dimensions.
         """
         return advance(self._engine, state, batch)
+
+    def profile(self, state: State, batch: Tree) -> tuple[State, Metrics, Profile]:
+        """Runs one real step and times each of its instructions; every rank calls it alike.
+
+        Args:
+            state: consumed, as by a step.
+            batch: as for a step; compiled for its sizes first, if need be.
+
+        Returns:
+            The state and metrics that the step returns, to the bit, and the profile: the times of all ranks, on every
+            rank. `print(profile.as_text())` shows where the time goes, `profile.save("trace.json")` writes a file for
+            https://ui.perfetto.dev.
+
+        Raises:
+            FunpipeError: `numerics="fast"` makes one function of the step, whose parts cannot be timed.
+            StateError, BatchError, TreeError: as for a step.
+        """
+        return measure(self._engine, state, batch)
 
     def trace(self, params: Tree, batch: Tree, *, buffers: Tree = None) -> TracedStep:
         """The first rung of the ladder `trace` → `lower` → `compile`, for a look or ahead of time.
@@ -208,6 +228,7 @@ def train_step(
     backend: str = "step",
     numerics: Numerics = "exact",
     buffers: Literal["first", "mean"] = "first",
+    remat: Remat | Sequence[Remat] = "none",
 ) -> TrainStep:
     """A training step of a pure loss function, over several devices or played by one.
 
@@ -224,6 +245,10 @@ def train_step(
         backend: `"step"` compiles the whole step, `"regions"` each region, `"interpret"` nothing.
         numerics: `"exact"`: the bits do not depend on the schedule; `"fast"`: regions may be fused with each other.
         buffers: with several replicas, `"first"` returns replica 0's buffers, `"mean"` averages floating-point ones.
+        remat: what backwards compute again instead of holding it since the forward, for all stages or a list with one
+            for each: `"none"`; `"full"`, all but what crosses into the stage; `fp.stages.Budget(nbytes)` or an int, the
+            bytes of one microbatch that a stage may hold: the cheapest operations are run again. The bits stay the same
+            in `"interpret"`.
 
     Returns:
         The step: `state = step.init(params, batch)`, then `state, metrics = step(state, batch)`.
@@ -248,7 +273,9 @@ def train_step(
             "fp.optim.adamw(3e-4), or use fp.value_and_grad for gradients alone."
         )
     return TrainStep(
-        Setup(loss_fn, optimizer, mesh, stages, schedule, num_microbatches, batch_spec, backend, numerics, buffers)
+        Setup(
+            loss_fn, optimizer, mesh, stages, schedule, num_microbatches, batch_spec, backend, numerics, buffers, remat
+        )
     )
 
 
@@ -283,12 +310,13 @@ def value_and_grad(
     num_microbatches: int = 1,
     batch_spec: Tree = 0,
     backend: str = "step",
+    remat: Remat | Sequence[Remat] = "none",
 ) -> Callable[..., tuple[Tensor, Tree]]:
     """The loss and its gradients through the pipeline, as a function of the parameters.
 
     Args:
         loss_fn: as for `train_step`.
-        mesh, stages, schedule, num_microbatches, batch_spec, backend: as for `train_step`.
+        mesh, stages, schedule, num_microbatches, batch_spec, backend, remat: as for `train_step`.
 
     Returns:
         `f(params, batch, buffers=None) -> (loss, gradients)`: the mean loss over the global batch, and gradients in the
@@ -301,7 +329,7 @@ def value_and_grad(
         >>> loss, grads["w"].flatten()
         (tensor(6.), tensor([2., 2., 2.]))
     """
-    setup = Setup(loss_fn, None, mesh, stages, schedule, num_microbatches, batch_spec, backend)
+    setup = Setup(loss_fn, None, mesh, stages, schedule, num_microbatches, batch_spec, backend, remat=remat)
     engine = Engine(setup)
 
     def run(params: Tree, batch: Tree, buffers: Tree = None) -> tuple[Tensor, Tree]:

@@ -1,8 +1,44 @@
-"""The models that the benchmarks train: plain modules, the same for every peer."""
+"""The models that the benchmarks train: plain modules, the same for every peer, all of one form that can be cut."""
+
+import copy
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class Chain(nn.Module):
+    """What comes first, equal blocks, what comes last; a part of a cut model lacks an end or both.
+
+    Args:
+        first: before the blocks, or None.
+        blocks: one after the other.
+        last: after the blocks, or None.
+    """
+
+    def __init__(self, first: nn.Module | None, blocks: list[nn.Module], last: nn.Module | None) -> None:
+        super().__init__()
+        self.first, self.blocks, self.last = first, nn.Sequential(*blocks), last
+
+    def forward(self, x: Tensor) -> Tensor:
+        """An input to logits of shape (..., classes), or hidden values where an end is missing."""
+        x = x if self.first is None else self.first(x)
+        x = self.blocks(x)
+        return x if self.last is None else self.last(x)
+
+
+def part_of(model: Chain, rank: int, ranks: int) -> Chain:
+    """A copy of the part that a rank has where the blocks are divided evenly; weights and names of blocks from 0."""
+    blocks = list(copy.deepcopy(model.blocks))
+    low, high = (len(blocks) * r // ranks for r in (rank, rank + 1))
+    first = copy.deepcopy(model.first) if rank == 0 else None
+    last = copy.deepcopy(model.last) if rank == ranks - 1 else None
+    return Chain(first, blocks[low:high], last)
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """The mean loss of logits (..., classes) against classes (...)."""
+    return F.cross_entropy(logits.flatten(0, -2), target.flatten())
 
 
 class Attention(nn.Module):
@@ -40,27 +76,49 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class Transformer(nn.Module):
-    """A decoder over bytes; `first` and `last` say which ends this part of it has."""
+class Embedding(nn.Module):
+    """Tokens and learned positions."""
 
-    def __init__(
-        self, blocks: int, width: int, sequence: int, heads: int = 4, first: bool = True, last: bool = True
-    ) -> None:
+    def __init__(self, vocabulary: int, width: int, sequence: int) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(256, width) if first else None
-        self.positions = nn.Embedding(sequence, width) if first else None
-        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(blocks)))
-        self.norm = nn.LayerNorm(width) if last else None
-        self.head = nn.Linear(width, 256) if last else None
+        self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(sequence, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (rows, sequence) to logits (rows, sequence, 256), or hidden values where an end is missing."""
-        if self.tokens is not None and self.positions is not None:
-            x = self.tokens(x) + self.positions(torch.arange(x.shape[1], device=x.device))
-        x = self.blocks(x)
-        return self.head(self.norm(x)) if self.head is not None and self.norm is not None else x
+        """Tokens (rows, sequence) to (rows, sequence, width)."""
+        return self.tokens(x) + self.positions(torch.arange(x.shape[1], device=x.device))
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """The mean loss of logits (rows, sequence, 256) against tokens (rows, sequence)."""
-    return F.cross_entropy(logits.flatten(0, 1), target.flatten())
+class Layer(nn.Module):
+    """A residual layer of a multilayer perceptron."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (rows, width) in and out."""
+        return x + F.gelu(self.linear(x))
+
+
+class Convolution(nn.Module):
+    """A residual convolution."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.GroupNorm(4, width), nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (rows, width, height, width of the image) in and out."""
+        return x + self.conv(F.relu(self.norm(x)))
+
+
+class Pooled(nn.Module):
+    """The mean over an image, then classes."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (rows, width, height, width of the image) to (rows, classes)."""
+        return self.linear(x.mean((2, 3)))

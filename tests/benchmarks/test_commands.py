@@ -1,0 +1,78 @@
+"""Command lines, and what they are turned into."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.benchmarks import cold, makespan, memory, step, subject
+from tests.benchmarks.memory import Memory
+from tests.benchmarks.processes import environment
+from tests.benchmarks.subject import Subject
+
+
+def test_a_step_is_small_on_one_device_unless_told_otherwise():
+    run = step.parse([])
+    assert (run.options.ranks, run.options.backend, run.options.numerics, run.options.schedule) == (
+        1,
+        "step",
+        "exact",
+        "1f1b",
+    )
+    assert run.repeats == run.case.repeats
+
+
+def test_a_step_takes_all_that_can_be_told():
+    words = "--ranks 2 --case medium --pairs 3 --repeats 4 --numerics fast --schedule gpipe --backend regions"
+    run = step.parse(words.split())
+    assert (run.options.ranks, run.options.numerics, run.options.schedule) == (2, "fast", "gpipe")
+    assert (run.case.width, run.pairs, run.repeats, run.options.backend) == (256, 3, 4, "regions")
+
+
+def test_a_gpu_is_for_one_device(capsys):
+    with pytest.raises(SystemExit):
+        step.parse(["--device", "cuda", "--ranks", "2"])
+    assert "leave --ranks out" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error(capsys):
+    with pytest.raises(SystemExit):
+        step.parse(["--device", "cuda"])
+    assert "needs a GPU, and torch sees none" in capsys.readouterr().err
+
+
+def test_the_makespan_is_of_two_ranks_and_medium():
+    run = makespan.parse([])
+    assert (run.options.ranks, run.case.width) == (2, 256)
+
+
+def test_a_subject_survives_its_command_line():
+    there = Subject("pipelining-compiled", "many", 24, 64, 2, "gpipe", "regions", "fast")
+    assert subject.parse(there.words()) == there
+
+
+def test_every_cold_row_but_the_warm_one_has_two_sides():
+    ours = Subject("funpipe")
+    sides = {row: cold.pairs_of(row, ours) for row in cold.ROWS if row != "warm"}
+    assert sides["peer"][0].ranks == 2
+    assert [s.name for s in sides["jax"][1]] == ["jax-whole", "jax-scanned"]
+    assert all(top != bottom for top, bottoms in sides.values() for bottom in bottoms)
+
+
+def test_an_unknown_cold_row_is_an_error(capsys):
+    with pytest.raises(SystemExit):
+        cold.parse(["blocs"])
+    assert "there is no row 'blocs': name some of peer, blocks" in capsys.readouterr().err
+
+
+def test_a_process_of_its_own_has_its_own_caches():
+    alone, second = environment(Path("/c"), 0, 1, 1), environment(Path("/c"), 1, 2, 99)
+    assert alone["TORCHINDUCTOR_CACHE_DIR"] == str(Path("/c/inductor"))
+    assert (second["RANK"], second["WORLD_SIZE"], second["MASTER_PORT"]) == ("1", "2", "99")
+
+
+def test_memory_prints_both_ratios():
+    text = memory.as_text(Memory(60, 40, 80), Memory(100, 100, None))
+    assert "peak / eager peer: 0.50" in text and "peak / predicted" in text and "1.25" in text
+    assert memory.parse(["--ranks", "2"]) == Subject("funpipe", ranks=2)
