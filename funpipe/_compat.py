@@ -6,7 +6,7 @@ Every function here has a test in `tests/test_compat.py` that fails clearly when
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -134,23 +134,22 @@ def kernels_later() -> Iterator[None]:
         del CppWrapperCodeCache.load_pybinding  # it is its base's
 
 
-def prepare_compiler() -> threading.Thread:
-    """Starts to find out what vectors the processor has, for which Inductor builds programs the first time: seconds.
+def trust_the_processor() -> None:
+    """Has Inductor use the vectors that the processor says it has.
 
-    Returns:
-        The thread that does. What it would import is imported before, because two threads may not import the same.
+    Inductor itself builds and loads a program for each kind first, in every process, which takes seconds. All it would
+    find out is that the C++ compiler is older than the processor; then building a kernel fails, and says so.
     """
-    from torch._inductor import codecache, cpp_builder, cpu_vec_isa
+    from torch._inductor import config, cpu_vec_isa
 
-    assert codecache and cpp_builder
-
-    def look() -> None:
-        with suppress(Exception):  # where there is no compiler, compiling says so
-            cpu_vec_isa.pick_vec_isa()
-
-    thread = threading.Thread(target=look, name="funpipe compiler", daemon=True)
-    thread.start()
-    return thread
+    if config.cpp.vec_isa_ok is not None:  # the user has decided
+        return
+    before = cpu_vec_isa.VecISA.check_build
+    cpu_vec_isa.VecISA.check_build = lambda self, code: True  # type: ignore[method-assign]
+    try:
+        cpu_vec_isa.valid_vec_isa_list()  # it keeps what it finds
+    finally:
+        cpu_vec_isa.VecISA.check_build = before  # type: ignore[method-assign]
 
 
 def compiler_cache() -> str | None:

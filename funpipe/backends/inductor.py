@@ -93,6 +93,7 @@ def build(sources: Sequence[Source], report: Report = lambda name, done, count: 
     Raises:
         CompileError: torch cannot compile one; its own error is the cause.
     """
+    _compat.trust_the_processor()
     keys = [source.key for source in sources]
     unique: dict[str, Source] = {}
     for key, source in zip(keys, sources, strict=True):

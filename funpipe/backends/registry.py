@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import Tensor
 
-from funpipe import _compat
 from funpipe._errors import FunpipeError
 from funpipe.backends.compiled import Executable, Request
 from funpipe.backends.step import step
@@ -27,7 +26,7 @@ def compile(
         programs: all ranks' programs, after the passes.
         request: which rank, its transport, and whether regions may be fused.
         optimizer: for updates; None if the programs have none.
-        example: the inputs of a step, for their types.
+        example: the inputs of a step, for their types; only a fused step (`request.fuse`) looks at them.
 
     Returns:
         The executable.
@@ -48,16 +47,6 @@ def compile(
     """
     check_backend(name)
     return BACKENDS[name](programs, request, optimizer, example)
-
-
-def prepare(name: str) -> None:
-    """Starts, beside whatever comes next, what the first compile of a process waits for.
-
-    Args:
-        name: of the backend.
-    """
-    if name != "interpret":
-        _compat.prepare_compiler()
 
 
 def check_backend(name: str) -> None:

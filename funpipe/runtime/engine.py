@@ -10,7 +10,6 @@ from torch import Tensor
 
 from funpipe._errors import FunpipeError, FunpipeTypeError, LossError, StateError, TraceError, TreeError
 from funpipe._typing import TensorType, Tree
-from funpipe.backends.registry import prepare
 from funpipe.functional.tree import check_same, named_leaves, place
 from funpipe.programs.layout import Layout
 from funpipe.runtime.collecting import no_collecting
@@ -92,7 +91,6 @@ class Engine:
 
     def prepare(self, params: Tree, batch: Tree, buffers: Tree) -> tuple[Model, LoweredStep]:
         """Traces and lowers for the first time; what was compiled before is forgotten."""
-        prepare(self.setup.backend)
         try:
             named, spec = named_leaves(params, what="params")
             held, held_spec = named_leaves({} if buffers is None else buffers, what="buffers")

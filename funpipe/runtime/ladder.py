@@ -168,7 +168,8 @@ class LoweredStep:
         request = Request(setup.rank, handle, setup.numerics == "fast", progress)
         try:
             with no_collecting():
-                return compile(setup.backend, self.all, request, setup.optimizer, self._example())
+                example = self._example() if request.fuse else []  # real memory, which nothing else reads
+                return compile(setup.backend, self.all, request, setup.optimizer, example)
         finally:
             progress.end()
 

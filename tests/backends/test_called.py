@@ -49,3 +49,19 @@ def test_kernels_and_library_calls_in_order():
 
 def test_those_under_a_choice_of_device():
     assert called(GPU) == ("triton_poi_fused_add_0", "aten._flash_attention_forward")
+
+
+CPP = """
+extern "C" void cpp_fused_gelu_0(const float* in_ptr0, float* out_ptr0);
+void inductor_entry_impl(AtenTensorHandle* input_handles, AtenTensorHandle* output_handles) {
+    AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(2, int_array_0, int_array_1, &buf0_handle));
+    AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_mm_out(buf0, arg0_1, arg1_1));
+    cpp_fused_gelu_0((const float*)(buf0.data_ptr()), (float*)(buf1.data_ptr()));
+    aoti_torch_call_dispatcher("funpipe::mm", "", dispatch_vars.data())
+} // inductor_entry_impl
+void other() { cpp_fused_never_1(); }
+"""
+
+
+def test_calls_between_kernels_in_cpp_are_read_too():
+    assert called(CPP) == ("mm_out", "cpp_fused_gelu_0", "funpipe::mm")

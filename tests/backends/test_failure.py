@@ -50,3 +50,10 @@ def test_where_there_is_no_compiler_torch_still_says_it_like_that(tmp_path):
     command = [sys.executable, "-c", WITHOUT_COMPILER]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert "torch finds no C++ compiler: install one" in done.stdout, done.stderr
+
+
+def test_a_refused_kernel_names_the_compiler_and_the_remedy():
+    error = RuntimeError("CppCompileError: C++ compile error\nunrecognized option -mavx512vnni")
+    text = str(failure("region F0", error))
+    assert "the C++ compiler refuses a kernel" in text and text.endswith("else use backend='interpret'.")
+    assert "TORCHINDUCTOR_VEC_ISA_OK=0" in text
