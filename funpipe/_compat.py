@@ -29,18 +29,33 @@ def is_fake(tensor: torch.Tensor) -> bool:
     return isinstance(tensor, FakeTensor)
 
 
+_COMPILING = threading.RLock()
+"""What is patched while Inductor writes code is patched for the process: one thread at a time may."""
+
+
 @contextmanager
 def generated_code() -> Iterator[list[str]]:
-    """While open, collects the source of every module that Inductor generates or takes from its cache."""
+    """While open, collects the source of every module that Inductor generates in this thread, or finds in its cache."""
     from torch._inductor.graph import GraphLowering
 
-    before = GraphLowering.__dict__["save_output_code"]
     found: list[str] = []
-    GraphLowering.save_output_code = staticmethod(found.append)  # type: ignore[method-assign]
-    try:
-        yield found
-    finally:
-        GraphLowering.save_output_code = before  # type: ignore[method-assign]
+    mine = threading.get_ident()
+    with _COMPILING:
+        before = GraphLowering.__dict__["save_output_code"]
+
+        previous = GraphLowering.save_output_code
+
+        def collect(code: str) -> None:
+            if threading.get_ident() == mine:
+                found.append(code)
+            elif previous is not None:
+                previous(code)
+
+        GraphLowering.save_output_code = staticmethod(collect)  # type: ignore[method-assign]
+        try:
+            yield found
+        finally:
+            GraphLowering.save_output_code = before  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -150,6 +165,18 @@ def trust_the_processor() -> None:
         cpu_vec_isa.valid_vec_isa_list()  # it keeps what it finds
     finally:
         cpu_vec_isa.VecISA.check_build = before  # type: ignore[method-assign]
+
+
+def compiler_settings() -> str:
+    """A hash of what the user has set in Inductor's configuration, and the vectors that it makes code for."""
+    from torch._inductor import config, cpu_vec_isa
+
+    return f"{config.get_hash().hex()} {cpu_vec_isa.pick_vec_isa()}"
+
+
+def same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors, real or fake, lie in the same memory."""
+    return one.untyped_storage()._cdata == other.untyped_storage()._cdata
 
 
 def compiler_cache() -> str | None:

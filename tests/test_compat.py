@@ -168,3 +168,32 @@ def test_call_of_is_what_the_source_defines():
         return inputs
 
     assert _compat.call_of({"call": call}) is call
+
+
+def test_compiler_settings_tell_configurations_apart():
+    from torch._inductor import config
+
+    before = _compat.compiler_settings()
+    with config.patch("cpp.simdlen", 256):
+        assert _compat.compiler_settings() != before
+    assert _compat.compiler_settings() == before
+
+
+def test_same_memory_sees_through_views():
+    with _compat.fake_mode():
+        fake = torch.zeros(4)
+    for tensor in (torch.zeros(4), fake):
+        assert _compat.same_memory(tensor, tensor[1:]) and not _compat.same_memory(tensor, tensor.clone())
+
+
+def test_generated_code_leaves_other_threads_alone(monkeypatch):
+    from torch._inductor.graph import GraphLowering
+
+    theirs: list[str] = []
+    monkeypatch.setattr(GraphLowering, "save_output_code", staticmethod(theirs.append))
+    with _compat.generated_code() as code:
+        thread = threading.Thread(target=GraphLowering.save_output_code, args=["theirs"])
+        thread.start()
+        thread.join()
+        GraphLowering.save_output_code("ours")
+    assert (code, theirs) == (["ours"], ["theirs"])

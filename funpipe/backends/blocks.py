@@ -66,9 +66,9 @@ def block(
                 execute(instruction, env)
         new = {n: v for n, v in env.values.items() if _is_new(n, v, given)}
         outputs[:] = [n for n in new if n in wanted and n not in given]
-        for n in new:
-            if n in given and (n in wanted or _is_state(n)):
-                given[n].copy_(new[n])
+        overwritten = [n for n in new if n in given and (n in wanted or _is_state(n))]
+        for n, value in zip(overwritten, _apart([new[n] for n in overwritten], given), strict=True):
+            given[n].copy_(value)
         return tuple(new[n] for n in outputs)
 
     mode = _compat.fake_mode()
@@ -77,6 +77,11 @@ def block(
     module.graph.eliminate_dead_code()
     module.recompile()
     return Block(module, (*names, *scalars), tuple(outputs), tuple(kinds))
+
+
+def _apart(values: Sequence[Tensor], given: dict[str, Tensor]) -> list[Tensor]:
+    """Values that no write to what is given changes: a slot may keep what another one, or the bucket, was before."""
+    return [v.clone() if any(_compat.same_memory(v, g) for g in given.values()) else v for v in values]
 
 
 def scalars_block(optimizer: Optimizer) -> Block:

@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -58,7 +59,7 @@ class Source:
     @cached_property
     def key(self) -> str:
         """The same for equal graphs on equal machines with equal software."""
-        parts = [structure(self.module.graph, self.types), *_surroundings()]
+        parts = [structure(self.module.graph, self.types), *_surroundings(self.types)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
 
@@ -100,11 +101,18 @@ def build(sources: Sequence[Source], report: Report = lambda name, done, count: 
         unique.setdefault(key, source)
     folder = _compat.compiler_cache()
     store = Store(Path(folder) / "funpipe") if folder else None
-    with ThreadPoolExecutor(_BUILDERS) as pool:  # the C++ compiler runs beside what writes the next graph's code
-        codes = _written(store, unique, report)
-        running = {key: (code, pool.submit(_run, unique[key], code)) for key, code in codes}
-    built = {key: _built(store, key, unique[key], *started) for key, started in running.items()}
+    pool = ThreadPoolExecutor(_BUILDERS)  # the C++ compiler runs beside what writes the next graph's code
+    try:
+        running = {k: (code, _submitted(pool, unique[k], code)) for k, code in _written(store, unique, report)}
+        built = {key: _built(store, key, unique[key], *started) for key, started in running.items()}
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # an error, or Ctrl-C, waits for no other graph
     return [built[key] for key in keys]
+
+
+def _submitted(pool: ThreadPoolExecutor, source: Source, code: str) -> "Future[Boxed]":
+    """Runs code in another thread, which sees what the user has set in the compiler's configuration for this one."""
+    return pool.submit(copy_context().run, _run, source, code)
 
 
 def _written(store: Store | None, unique: dict[str, Source], report: Report) -> Iterator[tuple[str, str]]:
@@ -167,12 +175,14 @@ def _run(source: Source, code: str) -> Boxed:
         raise failure(f"region {source.name}", error) from error
 
 
-def _surroundings() -> list[str]:
+def _surroundings(types: Sequence[TensorType]) -> list[str]:
     """What the same graph's code may depend on."""
+    on_gpu = torch.cuda.is_available() and any(kind.device == "cuda" for kind in types)
     return [
-        f"{_own_code()} torch {torch.__version__} {torch.version.git_version} {OPTIONS}",
+        f"{_own_code()} torch {torch.__version__} {torch.version.git_version} {OPTIONS} {_compat.compiler_settings()}",
         f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} threads {torch.get_num_threads()}",
-        f"{torch.cuda.get_device_name()} {torch.cuda.current_device()}" if torch.cuda.is_available() else "",
+        f"{torch.get_default_dtype()} deterministic {torch.are_deterministic_algorithms_enabled()}",
+        f"{torch.cuda.get_device_name()} {torch.cuda.current_device()}" if on_gpu else "",
     ]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 from funpipe._typing import TensorType
@@ -41,7 +42,10 @@ def link(graphs: Mapping[str, Graph], report: Report) -> Linked:
         CompileError: torch cannot compile a piece.
     """
     closed = {name: lifted(graph) for name, graph in graphs.items()}
-    parts = {n: [] if _is_tiny(graph) else pieces(graph.module, graph.types) for n, (graph, _) in closed.items()}
+    parts = {
+        n: [] if _is_tiny(graph) or keeps_old(graph) else pieces(graph.module, graph.types)
+        for n, (graph, _) in closed.items()
+    }
     sources = [Source(name, part.module, part.types) for name, group in parts.items() for part in group]
     built = iter(build(sources, report))
     taken = {name: tuple(next(built) for _ in group) for name, group in parts.items()}
@@ -53,10 +57,28 @@ def link(graphs: Mapping[str, Graph], report: Report) -> Linked:
     return Linked(functions, texts, taken)
 
 
+def _pieces(graph: Graph) -> list[Piece]:
+    """None where the operators are to run one by one."""
+    return [] if _is_tiny(graph) or keeps_old(graph) else pieces(graph.module, graph.types)
+
+
 def _is_tiny(graph: Graph) -> bool:
     """Whether a graph computes single numbers only: it takes longer to compile than to run for years."""
     calls = (n for n in graph.module.graph.nodes if n.op == "call_function")
     return all(t.numel() <= 1 for call in calls for t in tensors_of(call))
+
+
+def keeps_old(graph: Graph) -> bool:
+    """Whether a graph leaves in one input what another input was, and overwrites that: compilers copy in any order."""
+    copies = graph.module.graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default)
+    written = {copy.args[0] for copy in copies}
+    return any(_origin(copy.args[1]) in written for copy in copies)
+
+
+def _origin(node: Any) -> fx.Node:
+    """What a value is a view, or a copy, of."""
+    node = base_of(node)
+    return _origin(node.args[0]) if node.target is torch.ops.aten.clone.default else node
 
 
 def _function(name: str, graph: Graph, text: str | None, built: Sequence[Built]) -> Boxed:
@@ -84,7 +106,9 @@ def one_by_one(module: fx.GraphModule) -> Boxed:
     """A graph whose operators run one by one."""
 
     def run(inputs: list[Tensor]) -> Sequence[Tensor]:
-        return module(*inputs)
+        given = tuple(inputs)
+        inputs.clear()
+        return module(*given)
 
     return run
 

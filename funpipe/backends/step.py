@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from funpipe._errors import CompileError
 from funpipe.backends import ops
 from funpipe.backends.ahead import ahead_of_time
 from funpipe.backends.compiled import Request
 from funpipe.backends.compiled_text import compiled_text
 from funpipe.backends.emit import Emitted, emit
-from funpipe.backends.link import Linked, function_of, link, one_by_one
+from funpipe.backends.link import Linked, function_of, keeps_old, link, one_by_one
 from funpipe.backends.order import check_order
 from funpipe.optim import Optimizer
 from funpipe.programs.program import Program, Programs
@@ -80,6 +81,11 @@ def _linked(program: Program, emitted: Emitted, request: Request) -> WholeStep:
 
 
 def _fused(program: Program, emitted: Emitted, example: Sequence[Tensor]) -> WholeStep:
+    if any(keeps_old(graph) for graph in emitted.graphs.values()):
+        raise CompileError(
+            f"rank {program.rank}: the optimizer keeps in a slot what the parameters, or another slot, were before the "
+            "update, and torch may overwrite those before it has copied them; use numerics='exact'."
+        )
     graphs = {name: one_by_one(graph.module) for name, graph in emitted.graphs.items()}
     function = function_of(emitted.source, "step", {"torch": torch, "ops": ops.OPERATORS, **graphs})
     what = f"rank {program.rank}: the step"

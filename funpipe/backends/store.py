@@ -4,9 +4,10 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 
 @dataclass(frozen=True)
@@ -30,33 +31,41 @@ class Store:
     def get(self, key: str) -> str | None:
         """A text; None if nobody has written it yet, or if the file is not as `put` left it, so that it is replaced."""
         try:
-            seal, _, text = self._path(key).read_text(errors="replace").partition("\n")
-        except FileNotFoundError:
+            seal, _, text = self._path(key).read_text(encoding="utf-8", errors="replace").partition("\n")
+        except OSError:
             return None
         return text if seal == _seal(text) else None
 
     def put(self, key: str, text: str) -> None:
-        """Writes a text; readers see all of it or nothing."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Writes a text; readers see all of it or nothing. Where the folder cannot be written, nothing is kept."""
         part = self._path(key).with_suffix(f".{os.getpid()}.part")
-        part.write_text(f"{_seal(text)}\n{text}")
-        part.replace(self._path(key))
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part.write_text(f"{_seal(text)}\n{text}", encoding="utf-8")
+            part.replace(self._path(key))
 
     @contextmanager
     def claimed(self, key: str) -> Iterator[bool]:
         """Claims a key; while open, no other process gets it. The claim ends with the process, however that ends.
 
         Yields:
-            Whether it is claimed: False if another process has it.
+            Whether it is claimed: False if another process has it. Where the folder cannot be written, each process
+            claims for itself.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / f"{key}.lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = open(self.folder / f"{key}.lock", "w")
+        except OSError:
+            yield True
+            return
+        with file:
+            if not _locked(file):
                 yield False
                 return
-            yield True
+            try:
+                yield True
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough: a forked process may hold it open
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.py"
@@ -65,3 +74,11 @@ class Store:
 def _seal(text: str) -> str:
     """The first line of a file: after a crash of the machine a file may be there without its end."""
     return f"# {hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -30,7 +30,7 @@ def require_agreement(programs: Programs, transport: Transport, mesh: Mesh) -> N
         raise MeshError(_difference_text(programs, transport, mesh, differing))
 
 
-def require_compiled(transport: Transport | None, mesh: Mesh | None, error: CompileError | None = None) -> None:
+def require_compiled(transport: Transport | None, mesh: Mesh | None, error: Exception | None = None) -> None:
     """Waits until all ranks have compiled their steps; raises on every rank if one of them could not.
 
     Args:

@@ -8,7 +8,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from funpipe._errors import CompileError
 from funpipe._typing import Tree
 from funpipe.backends import Executable, Request, compile
 from funpipe.backends.installed import Endpoint, install, new_handle, uninstall
@@ -26,6 +25,7 @@ from funpipe.runtime.profiling.profile import Profile
 from funpipe.runtime.progress import Progress
 from funpipe.runtime.setup import Setup
 from funpipe.runtime.state import State
+from funpipe.runtime.transports import Distributed
 from funpipe.schedules import Table
 from funpipe.stages import Cutter, Stage, partition, rematerialise
 from funpipe.stages import resolve as resolve_stages
@@ -152,15 +152,27 @@ class LoweredStep:
         if transport is not None:
             install(handle, Endpoint(transport, self.all.messages))
         try:
-            executable = self._compiled(handle)
-        except BaseException as error:
+            executable = self._compiled_everywhere(handle)
+        except BaseException:
             uninstall(handle)
-            if isinstance(error, CompileError):
-                require_compiled(transport, setup.mesh, error)
             raise
-        require_compiled(transport, setup.mesh)
         weakref.finalize(executable, uninstall, handle)  # the transport lives as long as what dispatches to it
         return CompiledStep(self, executable)
+
+    def _compiled_everywhere(self, handle: int) -> Executable:
+        """This rank's part, once all ranks have theirs."""
+        mesh, transport = self.origin.setup.mesh, self.origin.transport
+        try:
+            executable = self._compiled(handle)
+        except Exception as error:
+            require_compiled(transport, mesh, error)
+            raise
+        except BaseException as error:  # interrupted: the others wait, and must not meet this rank later
+            if isinstance(transport, Distributed):
+                transport.give_up(error)
+            raise
+        require_compiled(transport, mesh)
+        return executable
 
     def _compiled(self, handle: int) -> Executable:
         setup = self.origin.setup

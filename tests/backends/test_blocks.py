@@ -129,3 +129,24 @@ def test_the_default_device_of_the_moment_is_not_traced():
     with torch.device("meta"):
         code = scalars_block(optimizer).module.code
     assert "device(type='cpu')" in code and "meta" not in code
+
+
+def test_a_slot_may_keep_what_the_bucket_was():
+    def update(grads, state, params, context):
+        return {n: params[n] - grads[n] for n in params}, {"before": dict(params)}
+
+    keeping = optim.Optimizer(
+        init=lambda params: {"before": {n: torch.zeros_like(p) for n, p in params.items()}},
+        update=update,
+        scalars=lambda step: {},
+        name="keeping",
+    )
+    programs = optimize(programs_of(chain, 1, 2, optimizer=keeping))
+    instructions = [i for i in local(programs.programs[0]) if isinstance(i, Flatten | Scale | Update)]
+    reads = [r for i in instructions for r in i.reads if r != "grad.s0_float32"]
+    made = block(programs, list(dict.fromkeys(reads)), instructions, keeping, frozenset())
+    given = values_of(programs, made.inputs)
+    before = given["bucket.s0_float32"].clone()
+    made.module(*given.values())
+    assert torch.equal(given["slot.before.s0_float32"], before)
+    assert not torch.equal(given["bucket.s0_float32"], before)

@@ -6,7 +6,9 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch.fx.experimental.proxy_tensor import make_fx
 
+from funpipe._typing import TensorType
 from funpipe.backends import link
 from funpipe.backends.emit import Graph
 from funpipe.backends.inductor import Built
@@ -155,3 +157,23 @@ def test_a_graph_of_single_numbers_is_not_compiled(built):
     linked = link.link({"scalars": Graph(module, tuple(types_of([torch.tensor(2)])))}, lambda *_: None)
     assert built == [] and linked.pieces == {"scalars": ()} and linked.sources == {}
     assert [t.item() for t in linked.functions["scalars"]([torch.tensor(2)])] == [pytest.approx(0.81), 3]
+
+
+def test_a_graph_that_keeps_what_an_input_was_is_not_compiled():
+    """A compiler may overwrite the one before it has copied it to the other."""
+
+    def keep(new, bucket, slot):
+        old = bucket.clone()
+        bucket.copy_(bucket - new)
+        slot.copy_(old)
+        return ()
+
+    def move(new, bucket, slot):
+        bucket.copy_(bucket - new)
+        slot.copy_(slot + new)
+        return ()
+
+    kind = TensorType((64,), (1,), torch.float32)
+    for function, compiled in ((keep, False), (move, True)):
+        module = make_fx(function, tracing_mode="fake")(*(torch.zeros(64) for _ in range(3)))
+        assert link.keeps_old(Graph(module, (kind, kind, kind))) is not compiled

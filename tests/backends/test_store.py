@@ -96,3 +96,11 @@ def test_a_claim_ends_with_its_process_however_that_ends(store):
         other.wait()
         with store.claimed("a") as mine:
             assert mine
+
+
+def test_where_nothing_can_be_written_nothing_is_kept_and_nothing_fails(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    store = Store(tmp_path / "file" / "funpipe")
+    with store.claimed("k") as mine:
+        store.put("k", "text")
+    assert mine and store.get("k") is None

@@ -25,7 +25,7 @@ _LINEAR = _compat.onednn_linear()
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     assert _LINEAR is not None  # else no graph calls the operator
-    return _LINEAR(a, b.t(), bias)
+    return _LINEAR(a, b.t(), None if bias is None else bias.contiguous())  # it takes the bias as dense
 
 
 def _type_of_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -81,3 +81,10 @@ def test_without_onednn_products_stay(monkeypatch):
     monkeypatch.setattr(products, "_LINEAR", None)
     operands = matrix(160, 96), matrix(96, 192)
     assert called(rewritten_for(lambda a, b: (aten.mm.default(a, b),), operands)) == ["aten.mm.default"]
+
+
+def test_a_bias_that_is_a_column_is_read_as_it_lies():
+    columns = torch.randn(192, 2, generator=torch.Generator().manual_seed(3))
+    operands = columns[:, 1], matrix(160, 96), matrix(96, 192)
+    module = assert_same(lambda c, a, b: (aten.addmm.default(c, a, b),), operands, TOLERANCE)
+    assert called(module) == ["funpipe.mm.default"]
