@@ -42,10 +42,7 @@ def link(graphs: Mapping[str, Graph], report: Report) -> Linked:
         CompileError: torch cannot compile a piece.
     """
     closed = {name: lifted(graph) for name, graph in graphs.items()}
-    parts = {
-        n: [] if _is_tiny(graph) or keeps_old(graph) else pieces(graph.module, graph.types)
-        for n, (graph, _) in closed.items()
-    }
+    parts = {name: _pieces(graph) for name, (graph, _) in closed.items()}
     sources = [Source(name, part.module, part.types) for name, group in parts.items() for part in group]
     built = iter(build(sources, report))
     taken = {name: tuple(next(built) for _ in group) for name, group in parts.items()}

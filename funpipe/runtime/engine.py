@@ -164,7 +164,7 @@ class Engine:
         leaves, key = signature(batch)
         if key not in self.known:
             inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec, like=model.batch)
-            self.known[key] = inputs.with_leaves([leaf.to("meta") for leaf in leaves])  # it outlives the batch
+            self.known[key] = inputs.with_leaves([leaf.detach().to("meta") for leaf in leaves])  # it outlives the batch
             return inputs
         return self.known[key].with_leaves(leaves)
 

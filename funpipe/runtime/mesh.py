@@ -84,7 +84,9 @@ def mesh(
         timeout: seconds that a message or collective may take before it is an error; waiting for a rank that still
             compiles counts.
         same_host: what carries small messages and collectives between CPU ranks of one host: "shared memory" (Linux;
-            a tenth of the latency), or the "network", as between hosts. The results are the same.
+            a tenth of the latency), or the "network", as between hosts. The results are the same, but
+            for the last bits of sums over more than two ranks: those of up to a mebibyte are added in the order of
+            the ranks through shared memory, and in gloo's order over the network.
 
     Returns:
         This process's place.

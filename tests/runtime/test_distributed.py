@@ -5,7 +5,9 @@ import os
 import socket
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -148,6 +150,50 @@ def mixed(place):
     return list(end.near.channels), round_trips(end), numbers(end)[0]
 
 
+def no_memory(place):
+    """One rank's system has no memory without a name, then the other's refuses it: both ranks use the network."""
+    found = []
+    for rank, error in enumerate((AttributeError, PermissionError)):
+        with patch.object(os, "memfd_create", side_effect=error) if place.pp_rank == rank else nullcontext():
+            end = Distributed(place)
+        found.append((list(end.near.channels), numbers(end)[0]))
+    return found
+
+
+def both_sizes(end):
+    """More than shared memory holds goes one way before a message through the network comes the other way."""
+    small, large = torch.ones(2**18), torch.ones(2**18 + 1)
+    there, back = [message(7000 + n, small) for n in range(8)], message(7100, large, 1, 0)
+    if end.rank == 1:
+        for m in there:
+            end.post_recv(m)
+            end.wait_recv(m)
+        end.send(large, back)
+        end.wait_send(back)
+        return True
+    end.post_recv(back)
+    for m in there:
+        end.send(small, m)
+    received = end.wait_recv(back)
+    for m in there:
+        end.wait_send(m)
+    return torch.equal(received, large)
+
+
+def sum_beside_messages(end):
+    """More than shared memory holds is sent by rank 0, then both add in the network, then rank 1 receives."""
+    small, large = torch.ones(2**18), torch.ones(2**18 + 1)
+    messages = [message(7200 + n, small) for n in range(8)]
+    for m in messages:
+        end.send(small, m) if end.rank == 0 else end.post_recv(m)
+    if end.rank == 0:
+        for m in messages:
+            end.wait_send(m)
+    end.all_reduce(large, "pp")
+    right = [end.rank == 0 or torch.equal(end.wait_recv(m), small) for m in messages]
+    return sum(right), large.sum().item() / large.numel()
+
+
 def saves(end, place, folder):
     """Each rank saves its own leaves and one that both have; each loads leaves of the other; and the errors."""
     mine = {f"layers.{end.rank}.weight": torch.arange(4.0).reshape(2, 2) + end.rank, "tied": torch.ones(3)}
@@ -222,6 +268,9 @@ def two_ranks(folder, same_host):
         "collectives": collectives(end),
         "misuse": misuse(end),
         "mixed": mixed(place),
+        "no_memory": no_memory(place),
+        "both_sizes": both_sizes(end),
+        "sum_beside_messages": sum_beside_messages(end),
         "saves": saves(end, place, folder),
         "slow_peer": slow_peer(end),
     }
@@ -248,6 +297,15 @@ def test_ranks_of_one_host_have_channels_unless_they_use_the_network(two, same_h
 
 def test_a_rank_that_keeps_to_the_network_is_reached_there(two):
     assert [rank["mixed"] for rank in two] == [([], [], [0, -1])] * 2
+
+
+def test_a_rank_without_memory_of_its_own_is_reached_through_the_network(two):
+    assert [rank["no_memory"] for rank in two] == [[([], [0, -1])] * 2] * 2
+
+
+def test_a_wait_for_the_network_leaves_room_in_shared_memory(two):
+    assert [rank["both_sizes"] for rank in two] == [True, True]
+    assert [rank["sum_beside_messages"] for rank in two] == [(8, 2.0)] * 2
 
 
 def test_a_sender_far_ahead_of_its_receiver(two):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import funpipe as fp
 from funpipe._errors import BatchError, TreeError
 from funpipe.runtime.inputs import BatchInputs, one_microbatch, signature
 
@@ -85,3 +86,11 @@ def test_one_microbatch_has_shapes_alone():
         "x": ("meta", (3, 2)),
         "mask": ("meta", (5,)),
     }
+
+
+def test_what_a_step_keeps_of_a_batch_is_not_part_of_a_graph():
+    params, batch = {"w": torch.ones(2)}, torch.ones(4, 2)
+    step = fp.train_step(lambda p, b: (b * p["w"]).mean(), fp.optim.sgd(0.1), num_microbatches=2, backend="interpret")
+    step(step.init(params, batch), batch.clone().requires_grad_() * 2)
+    kept = [leaf for inputs in step._engine.known.values() for leaf in inputs.leaves.values()]
+    assert kept and not any(leaf.requires_grad for leaf in kept)

@@ -1,11 +1,12 @@
 """Channels between two ends in one process: order, room, time, and an end that goes away."""
 
+import os
 import socket
 import time
 from collections import defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
-from threading import Timer
+from threading import Event, Timer
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 
 from funpipe._typing import TensorType
 from funpipe.backends.transport import Message
+from funpipe.runtime.transports import shared_memory
 from funpipe.runtime.transports.channel import Channel
 from funpipe.runtime.transports.memory import LARGEST, MOST, SIZE
 from funpipe.runtime.transports.shared_memory import SharedMemory
@@ -98,6 +100,91 @@ def test_a_wait_has_an_end(ends):
     with pytest.raises(TimeoutError):
         ends[1].post_recv(message(0)).wait(0.05)
     assert 0.05 <= time.monotonic() - began < 2
+
+
+def test_a_reader_that_waits_for_the_network_still_reads(ends):
+    """Rank 1 waits for what rank 0 does only after there was room for all that it sent before."""
+    x, sent = torch.zeros(LARGEST // 4), Event()
+    leaving = [ends[0].send(x + n, message(n, x)) for n in range(8)]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ends[1].beside, lambda: sent.wait(20), [0])
+        for each in leaving:
+            each.wait(5)
+        sent.set()
+        waiting.result()
+    assert [ends[1].post_recv(message(n, x)).wait(5)[-1].item() for n in range(8)] == list(range(8))
+
+
+def test_a_sender_that_waits_for_the_network_still_sends(ends):
+    x = torch.zeros(LARGEST // 4)
+    leaving = [ends[0].send(x + n, message(n, x)) for n in range(8)]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ends[0].beside, lambda: time.sleep(0.5), [1])
+        assert [ends[1].post_recv(message(n, x)).wait(5)[-1].item() for n in range(8)] == list(range(8))
+        waiting.result()
+    assert all(each.outgoing.left for each in leaving)
+
+
+def test_an_error_of_the_network_is_raised_where_it_is_waited_for(ends):
+    def late():
+        raise RuntimeError("timed out")
+
+    with pytest.raises(RuntimeError, match="timed out"):
+        ends[0].beside(late, [1])
+
+
+def test_who_has_hung_up_is_not_waited_for_in_the_network_but_for_what_is_on_its_way(ends, monkeypatch):
+    ends[1].hang_up()
+    ends[0].beside(lambda: time.sleep(0.1), [1])
+    monkeypatch.setattr(shared_memory, "_ON_ITS_WAY", 0.05)
+    with pytest.raises(ConnectionResetError, match="the other end has hung up"):
+        ends[0].beside(lambda: time.sleep(1), [1])
+
+
+def test_an_ended_process_needs_no_part_of_a_gathering(ends):
+    """Rank 1 laid its own down before; there is not room for all of the last, so that one waits for some."""
+    part = torch.zeros(LARGEST, dtype=torch.uint8)
+    ends[1].meet(1, [0, 1], part, 5)
+    for _ in range(4):
+        ends[0].send(part, message(0, part))
+    Timer(0.2, ends[1].close).start()
+    meeting = ends[0].meet(1, [0, 1], part, 5)
+    assert sorted(ends[0].parts(meeting, 5)) == [0, 1]
+    with pytest.raises(ConnectionResetError, match="the other end has hung up"):
+        ends[0].parts(ends[0].meet(1, [0, 1], part, 5), 5)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_does_not_keep_an_ended_process_alive(ends):
+    child, parent = os.pipe()
+    if os.fork() == 0:
+        os.read(child, 1)
+        os._exit(0)
+    ends[0].close()
+    began = time.monotonic()
+    with pytest.raises(ConnectionResetError, match="the other end has hung up"):
+        ends[1].told(0, 5)
+    assert time.monotonic() - began < 2
+    os.write(parent, b"!")
+    os.wait()
+    os.close(child), os.close(parent)
+
+
+def test_a_report_that_finds_no_room_is_made_up_for(ends):
+    """Rank 1's socket is full as it reads; once rank 0 has read, it learns of all parts at once."""
+    x, told = torch.zeros(LARGEST // 4), 0
+    with pytest.raises(BlockingIOError):
+        while True:
+            ends[1].tell(told)
+            told += 1
+    for n in range(4):
+        ends[0].send(x, message(n, x))
+        ends[1].post_recv(message(n, x)).wait(5)
+    assert len(ends[0].channels[1].parts.used) == 4
+    assert [ends[0].told(1, 5) for _ in range(told)] == list(range(told))
+    ends[1].tell(told)
+    assert ends[0].told(1, 5) == told
+    assert not ends[0].channels[1].parts.used
 
 
 def test_what_an_ended_process_sent_is_still_read_and_then_its_end_is_seen(ends):

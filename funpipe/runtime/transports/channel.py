@@ -152,5 +152,7 @@ class Channel:
         if self.unreported >= MOST // 4 or self.unreported_pages >= pages(LARGEST):
             try:
                 self._tell(_REPORT, 0, 0, 0)
+            except BlockingIOError:  # no room for a record: what is sent or read next says it
+                return
             except OSError:
                 self.unreported = self.unreported_pages = 0  # it has ended, and needs no room

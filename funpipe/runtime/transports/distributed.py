@@ -56,12 +56,12 @@ class Distributed:
             **{name: mesh.device_mesh.get_group(name) for name in names},
         }
         self.ranks = {name: dist.get_process_group_ranks(group) for name, group in self.groups.items()}
-        self.network = Network(mesh, self.groups["pp"])
         near = neighbours(mesh)
         self.near = SharedMemory(dist.get_rank(), near.channels, self.ranks["pp"])
+        self.network = Network(mesh, self.groups["pp"], self.near)
         self.meeting = {name for name, ranks in self.ranks.items() if len(ranks) > 1 and near.all_meet(ranks)}
         near_numbers = NumbersNearby(self.near, self.ranks["world"])
-        self.numbers = near_numbers if "world" in self.meeting else NumbersFarAway(world, mesh.device)
+        self.numbers = near_numbers if "world" in self.meeting else NumbersFarAway(world, mesh.device, self.near)
         self.sent: dict[int, deque[Leaving | Started]] = defaultdict(deque)
         self.posted: dict[int, deque[Coming | Started]] = defaultdict(deque)
         self.carriers: dict[int, tuple[Message, SharedMemory | Network]] = {}
@@ -115,8 +115,8 @@ class Distributed:
             return
         self.require_whole()
         try:
-            self._wait(self.groups[group].allreduce([wire.flat(whole)]))
-        except RuntimeError as error:
+            self._wait(self.groups[group].allreduce([wire.flat(whole)]), group)
+        except (RuntimeError, OSError) as error:
             self.fail_collective("all_reduce", group, error)
         if whole.data_ptr() != tensor.data_ptr():
             tensor.detach().copy_(whole)
@@ -126,8 +126,9 @@ class Distributed:
         self.require_whole()
         whole = tensor.detach().contiguous()
         try:
-            self._wait(dist.broadcast(wire.as_bytes(whole), group=self.groups[group], group_src=src, async_op=True))
-        except RuntimeError as error:
+            work = dist.broadcast(wire.as_bytes(whole), group=self.groups[group], group_src=src, async_op=True)
+            self._wait(work, group)
+        except (RuntimeError, OSError) as error:
             self.fail_collective("broadcast", group, error)
         if whole.data_ptr() != tensor.data_ptr():
             tensor.detach().copy_(whole)
@@ -219,9 +220,9 @@ class Distributed:
             self.fail_collective(what, group, error)
         return Met(self, what, group, meeting, own)
 
-    def _wait(self, work: dist.Work | None) -> None:
+    def _wait(self, work: dist.Work | None, group: Group) -> None:
         assert work is not None
-        wait(work, self.timeout, self.mesh.device.type == "cuda")
+        self.near.beside(lambda: wait(work, self.timeout, self.mesh.device.type == "cuda"), self.ranks[group])
 
     def _fail(self, message: Message, error: BaseException) -> NoReturn:
         """Turns a backend's error into one that names the message and the peer."""
@@ -247,8 +248,8 @@ class Gathering:
     def wait(self) -> list[Tensor]:
         """See `Pending.wait`."""
         try:
-            self.transport._wait(self.work)
-        except RuntimeError as error:
+            self.transport._wait(self.work, self.group)
+        except (RuntimeError, OSError) as error:
             self.transport.fail_collective("all_gather", self.group, error)
         return self.parts
 

@@ -16,19 +16,22 @@ from torch import Tensor
 from funpipe.backends.transport import Message
 from funpipe.runtime.mesh import Mesh
 from funpipe.runtime.transports import wire
+from funpipe.runtime.transports.shared_memory import SharedMemory
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """A transfer under way: torch's handle, and the tensors that must live until it is over."""
 
+    near: SharedMemory
+    peer: int
     work: dist.Work
     wire: Tensor
     tensor: Tensor
 
     def wait(self, timeout: float) -> Tensor:
         """Blocks until it is over; returns the tensor."""
-        wait(self.work, timeout, self.tensor.is_cuda)
+        self.near.beside(lambda: wait(self.work, timeout, self.tensor.is_cuda), [self.near.names[self.peer]])
         return self.tensor
 
 
@@ -38,9 +41,11 @@ class Network:
     Args:
         mesh: the processes.
         pp: the group of the pipeline's ranks.
+        near: what is taken care of during a wait.
     """
 
-    def __init__(self, mesh: Mesh, pp: dist.ProcessGroup) -> None:
+    def __init__(self, mesh: Mesh, pp: dist.ProcessGroup, near: SharedMemory) -> None:
+        self.near = near
         self.forward = self.backward = pp
         if mesh.device.type == "cuda":
             self.forward, self.backward = _direction(mesh), _direction(mesh)
@@ -49,13 +54,15 @@ class Network:
     def send(self, tensor: Tensor, message: Message) -> Started:
         """Starts a message whose tensor is laid out as its type says."""
         flat = wire.as_bytes(tensor)
-        return Started(self._channel(message).send([flat], message.dst, message.id), flat, tensor)
+        work = self._channel(message).send([flat], message.dst, message.id)
+        return Started(self.near, message.dst, work, flat, tensor)
 
     def post_recv(self, message: Message) -> Started:
         """Allocates the buffer and starts receiving."""
         tensor = wire.empty(message.type)
         flat = wire.as_bytes(tensor)
-        return Started(self._channel(message).recv([flat], message.src, message.id), flat, tensor)
+        work = self._channel(message).recv([flat], message.src, message.id)
+        return Started(self.near, message.src, work, flat, tensor)
 
     def close(self) -> None:
         """Forgets the groups."""

@@ -14,6 +14,7 @@ import os
 import secrets
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TypeVar
@@ -75,15 +76,32 @@ class _Opening:
     def __init__(self, mesh: Mesh) -> None:
         self.mesh, self.rank, self.count = mesh, dist.get_rank(), dist.get_world_size()
         self.secret = secrets.token_bytes(16)
-        self.listener, self.name = _listener(self.count) if _possible(mesh) else (None, "")
+        self.name = ""
+        self.listener: socket.socket | None = None
+        self.memory: int | None = None
         self.made: dict[int, socket.socket] = {}
 
     def __enter__(self) -> "_Opening":
+        if _possible(self.mesh):
+            with suppress(OSError, AttributeError):  # where the system has none, or refuses: then the network is used
+                self._open()
         return self
 
     def __exit__(self, *error: object) -> None:
         if self.listener is not None:
             self.listener.close()
+        if self.memory is not None:
+            os.close(self.memory)
+
+    def _open(self) -> None:
+        """Makes this rank's memory, of which each of the others reads its own part, and listens under a name."""
+        self.memory = os.memfd_create("funpipe", os.MFD_CLOEXEC)
+        os.ftruncate(self.memory, self.count * SIZE)
+        self.listener = _unix()
+        name = f"funpipe-{secrets.token_hex(16)}"
+        self.listener.bind(f"\0{name}")
+        self.listener.listen(self.count)
+        self.name = name
 
     def neighbours(self) -> Neighbours:
         told: list[tuple[str, bytes]] = _told((self.name, self.secret))
@@ -119,18 +137,12 @@ class _Opening:
                 connection.close()
 
     def _channels(self) -> dict[int, Channel]:
-        """Every rank has one memory, of which each of the others reads its own part."""
-        if not self.made:
+        if (mine := self.memory) is None:
             return {}
-        mine = os.memfd_create("funpipe", os.MFD_CLOEXEC)
-        os.ftruncate(mine, self.count * SIZE)
-        try:
-            for connection in self.made.values():
-                connection.settimeout(self.mesh.timeout)
-                socket.send_fds(connection, [b"memory"], [mine])
-            return {rank: self._channel(rank, made, mine) for rank, made in self.made.items()}
-        finally:
-            os.close(mine)
+        for connection in self.made.values():
+            connection.settimeout(self.mesh.timeout)
+            socket.send_fds(connection, [b"memory"], [mine])
+        return {rank: self._channel(rank, made, mine) for rank, made in self.made.items()}
 
     def _channel(self, rank: int, connection: socket.socket, mine: int) -> Channel:
         _, descriptors, _, _ = socket.recv_fds(connection, 64, 1)
@@ -144,19 +156,6 @@ class _Opening:
 
 def _possible(mesh: Mesh) -> bool:
     return mesh.same_host == "shared memory" and sys.platform == "linux"
-
-
-def _listener(count: int) -> tuple[socket.socket | None, str]:
-    """A socket that the others find under the name; no name where the system gives none."""
-    name = f"funpipe-{secrets.token_hex(16)}"
-    listener = _unix()
-    try:
-        listener.bind(f"\0{name}")
-        listener.listen(count)
-    except OSError:
-        listener.close()
-        return None, ""
-    return listener, name
 
 
 def _unix() -> socket.socket:

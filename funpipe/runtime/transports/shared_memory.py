@@ -1,22 +1,27 @@
 """What a rank exchanges with others of its host through shared memory: messages, and small collectives.
 
 Nothing runs in the background: what comes is taken out of the channels while this rank waits for something. A wait
-looks again and again for a moment, since the other side is mostly not far behind, and sleeps then until it does.
+looks again and again for a moment, since the other side is mostly not far behind, and sleeps then until it does. A wait
+for the network does the same (`beside`): a neighbour may be out of room until this rank takes out what it sent, and
+what this rank had no room for leaves only as its neighbours say that there is some.
 """
 
 import os
 import select
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from threading import Lock
 from time import perf_counter
+from weakref import WeakSet
 
 from torch import Tensor
 
 from funpipe.backends.transport import Message
-from funpipe.runtime.transports import wire
+from funpipe.runtime.transports import beside, wire
 from funpipe.runtime.transports.channel import MESSAGE, Channel, Outgoing
 from funpipe.runtime.transports.meetings import Meeting, Meetings
 
@@ -25,6 +30,14 @@ _AGAIN = 200e-6
 
 _ASLEEP = 0.1
 """Seconds of one sleep at most: another thread may have taken out what this one waits for."""
+
+_BESIDE = 1e-3
+"""The same while the network is waited for."""
+
+_ON_ITS_WAY = 1.0
+"""Seconds that something may still take in the network after its sender has ended."""
+
+_OPEN: "WeakSet[SharedMemory]" = WeakSet()
 
 
 class SharedMemory:
@@ -42,6 +55,7 @@ class SharedMemory:
         self.lock = Lock()
         self.from_socket = {channel.connection.fileno(): src for src, channel in channels.items()}
         self.again = _AGAIN if len(channels) < _cores() else 0.0
+        _OPEN.add(self)
 
     @cached_property
     def sockets(self) -> select.epoll:
@@ -49,7 +63,13 @@ class SharedMemory:
         made = select.epoll()
         for socket in self.from_socket:
             made.register(socket, select.EPOLLIN)
+        made.register(self.bell, select.EPOLLIN)
         return made
+
+    @cached_property
+    def bell(self) -> beside.Bell:
+        """Rung when a wait for the network is over."""
+        return beside.Bell()
 
     def reaches(self, peer: int) -> bool:
         """Whether a pipeline rank is on this host."""
@@ -88,11 +108,13 @@ class SharedMemory:
             for rank in ranks if lays else ():
                 if rank != self.rank:
                     channel, outgoing = self.channels[rank], Outgoing(kind, number, part)
-                    channel.send(outgoing)
-                    if not outgoing.left:
-                        leaving.append(Leaving(self, channel, outgoing))
+                    with suppress(ConnectionError):  # it has ended, and so needs no part; that of its own is missed
+                        channel.send(outgoing)
+                        if not outgoing.left:
+                            leaving.append(Leaving(self, channel, outgoing))
         for each in leaving:
-            each.wait(timeout)
+            with suppress(ConnectionError):
+                each.wait(timeout)
         return meeting
 
     def parts(self, meeting: Meeting, timeout: float) -> dict[int, Tensor]:
@@ -115,10 +137,41 @@ class SharedMemory:
             self.until(lambda: channel.told, lambda: [channel], timeout, f"global rank {rank}")
         return channel.told.popleft()
 
+    def beside(self, wait: Callable[[], None], ranks: Sequence[int]) -> None:
+        """Blocks until a wait for the network is over, and takes out meanwhile what comes.
+
+        The wait has a thread of its own: gloo says of a message that it has come only to somebody who waits for it.
+
+        Args:
+            wait: blocks, with a time limit of its own; what it raises is raised here.
+            ranks: whom it waits for, global ranks.
+
+        Raises:
+            OSError: one of them ended, or gave up, and nothing came of it any more.
+        """
+        if not self.channels:
+            wait()
+            return
+        over = beside.begin(wait, self.bell)
+        near = [self.channels[rank] for rank in ranks if rank in self.channels]
+        try:
+            self.until(over.done, lambda: near, inf, asleep=_BESIDE)
+        except ConnectionResetError:
+            with suppress(TimeoutError):
+                self.until(over.done, list, _ON_ITS_WAY, asleep=_BESIDE)
+            if not over.done():
+                raise
+        over.result()
+
     def until(
-        self, ready: Callable[[], object], awaited: Callable[[], list[Channel]], timeout: float, whom: str = "the peer"
+        self,
+        ready: Callable[[], object],
+        awaited: Callable[[], list[Channel]],
+        timeout: float,
+        whom: str = "the peer",
+        asleep: float = _ASLEEP,
     ) -> None:
-        """Takes out what comes, until `ready`.
+        """Takes out what comes, until `ready`; looks whether it is at least every `asleep` seconds.
 
         Raises:
             TimeoutError: it was not in time.
@@ -132,7 +185,7 @@ class SharedMemory:
             if left <= 0:
                 raise TimeoutError(f"timed out: {timeout:g} s without a word from {whom}")
             awake = now - began < self.again
-            found = self.sockets.poll(0 if awake else min(left, _ASLEEP))
+            found = self.sockets.poll(0 if awake else min(left, asleep))
             for socket, _ in found:
                 self._take(socket)
             if awake and not found:
@@ -141,6 +194,9 @@ class SharedMemory:
 
     def _take(self, socket: int) -> None:
         """Takes one record out of a channel."""
+        if socket not in self.from_socket:
+            self.bell.hear()
+            return
         src = self.from_socket[socket]
         channel = self.channels[src]
         with self.lock:
@@ -151,8 +207,9 @@ class SharedMemory:
             except BaseException:  # what came is lost, so the channel is
                 channel.ended = True
                 raise
-            if channel.ended:
-                self.sockets.unregister(socket)
+            finally:
+                if channel.ended:
+                    self.sockets.unregister(socket)
             if found is not None:
                 kind, number, part = found
                 self.meetings.lay(kind, number, src, part)
@@ -166,8 +223,19 @@ class SharedMemory:
         """Ends the channels."""
         if self.channels:
             self.sockets.close()
+            self.bell.close()
         for channel in self.channels.values():
             channel.close()
+
+
+def _close_all() -> None:
+    """In a forked child, which would otherwise keep the channels open when its parent has ended."""
+    for shared in list(_OPEN):
+        shared.close()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_close_all)
 
 
 def _cores() -> int:
