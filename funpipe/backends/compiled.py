@@ -6,6 +6,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+Report = Callable[[str, int, int], None]
+"""Takes what is being compiled, how many graphs are done, and of how many."""
+
 
 def silent(name: str, done: int, count: int) -> None:
     """Reports nothing."""
@@ -44,4 +47,4 @@ class Request:
     rank: int
     transport: int
     fuse: bool = False
-    report: Callable[[str, int, int], None] = silent
+    report: Report = silent

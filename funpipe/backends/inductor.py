@@ -18,6 +18,7 @@ from torch import Tensor, fx
 from funpipe import _compat
 from funpipe._errors import CompileError
 from funpipe._typing import TensorType
+from funpipe.backends.compiled import Report, silent
 from funpipe.backends.failure import failure
 from funpipe.backends.rewrites import rewritten
 from funpipe.backends.store import Store
@@ -76,11 +77,7 @@ class Built:
     code: str
 
 
-Report = Callable[[str, int, int], None]
-"""Takes what is being compiled, how many are done, and of how many."""
-
-
-def build(sources: Sequence[Source], report: Report = lambda name, done, count: None) -> list[Built]:
+def build(sources: Sequence[Source], report: Report = silent) -> list[Built]:
     """Compiles graphs.
 
     Args:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, fx
 
 from funpipe._typing import TensorType
+from funpipe.backends.compiled import Report
 from funpipe.backends.constants import lifted
 from funpipe.backends.emit import Graph
-from funpipe.backends.inductor import Boxed, Built, Report, Source, build
+from funpipe.backends.inductor import Boxed, Built, Source, build
 from funpipe.backends.layers import tensors_of
 from funpipe.backends.pieces import Piece, pieces, returned
 from funpipe.tracing.operators import base_of

@@ -8,7 +8,7 @@ import optree
 import torch
 from torch import Tensor
 
-from funpipe._errors import FunpipeError, FunpipeTypeError, LossError, StateError, TraceError, TreeError
+from funpipe._errors import FunpipeTypeError, LossError, StateError, TraceError, TreeError
 from funpipe._typing import TensorType, Tree
 from funpipe.functional.tree import check_same, named_leaves, place
 from funpipe.programs.layout import Layout
@@ -20,7 +20,7 @@ from funpipe.runtime.leaves_of_state import initial_values
 from funpipe.runtime.metrics import Metrics, pack
 from funpipe.runtime.setup import Setup
 from funpipe.runtime.state import State
-from funpipe.runtime.together import give_up, require_same_batches, tell_failure, transport_of
+from funpipe.runtime.together import give_up, require_same_batches, telling, transport_of
 from funpipe.runtime.transports import Distributed
 from funpipe.schedules import Table
 from funpipe.stages import Cutter
@@ -91,15 +91,12 @@ class Engine:
 
     def prepare(self, params: Tree, batch: Tree, buffers: Tree) -> tuple[Model, LoweredStep]:
         """Traces and lowers for the first time; what was compiled before is forgotten."""
-        try:
+        with telling(self.transport):
             named, spec = named_leaves(params, what="params")
             held, held_spec = named_leaves({} if buffers is None else buffers, what="buffers")
             with no_collecting():
                 lowered = self.trace(params, batch, buffers).lower()
             inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec)
-        except FunpipeError:
-            tell_failure(self.transport)
-            raise
         require_same_batches(inputs, self.transport)
         device = _device(self.setup, params)
         trained, specs = frozenset(trainable(named)), (spec, held_spec)
@@ -118,11 +115,8 @@ class Engine:
         """The state of trees like the first ones; prepares for the first."""
         if self.model is None or self.lowered is None:
             return self.init(params, batch, buffers)
-        try:
+        with telling(self.transport):
             require_known(self.model, params, buffers)
-        except FunpipeError:
-            tell_failure(self.transport)
-            raise
         return self._state(self.model, self.lowered, params, buffers)
 
     def _state(self, model: Model, lowered: LoweredStep, params: Tree, buffers: Tree) -> State:
@@ -146,12 +140,9 @@ class Engine:
             check: raises what else is wrong on this rank; an error here is raised on all ranks.
         """
         model, lowered = self.first()
-        try:
+        with telling(self.transport):
             check()
             inputs = self._inputs(batch, model)
-        except FunpipeError:
-            tell_failure(self.transport)
-            raise
         require_same_batches(inputs, self.transport)
         if inputs.key not in self.compiled:
             if inputs.key != model.batch.key:

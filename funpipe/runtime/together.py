@@ -7,7 +7,7 @@ after its first message may leave messages under way, so its transport is not us
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from funpipe._errors import BatchError
+from funpipe._errors import BatchError, FunpipeError
 from funpipe.runtime.inputs import BatchInputs
 from funpipe.runtime.mesh import Mesh
 from funpipe.runtime.transports import Distributed
@@ -30,13 +30,18 @@ def transport_of(mesh: Mesh) -> Distributed:
     return known
 
 
-def tell_failure(transport: Distributed | None) -> None:
-    """Tells the other ranks, which wait in `require_same_batches`, that this one cannot run the step.
+@contextmanager
+def telling(transport: Distributed | None) -> Iterator[None]:
+    """While open, an error on this rank is told to the others, which wait in `require_same_batches`.
 
     Args:
         transport: to them; None where there are none.
     """
-    _numbers(_FAILED, transport)
+    try:
+        yield
+    except FunpipeError:
+        _numbers(_FAILED, transport)
+        raise
 
 
 def require_same_batches(inputs: BatchInputs, transport: Distributed | None) -> None:

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 import torch.distributed as dist
 
-from funpipe._errors import BatchError, FunpipeError
+from funpipe._errors import BatchError
 from funpipe._typing import Tree
 from funpipe.backends.timed import Timed, timed
 from funpipe.functional.tree import place
@@ -20,7 +20,7 @@ from funpipe.runtime.profiling.event import Event
 from funpipe.runtime.profiling.events import Events
 from funpipe.runtime.profiling.profile import Profile
 from funpipe.runtime.state import State
-from funpipe.runtime.together import breaking, tell_failure
+from funpipe.runtime.together import breaking, telling
 from funpipe.runtime.transports import Distributed
 
 
@@ -84,12 +84,9 @@ def engine_of(compiled: CompiledStep, state: State, batch: Tree) -> Engine:
     """
     origin = compiled.lowered.origin
     transport = cast("Distributed | None", origin.transport)
-    try:
+    with telling(transport):
         inputs = BatchInputs.of(batch, origin.setup.num_microbatches, origin.setup.batch_spec)
         _require_same(inputs, compiled)
-    except FunpipeError:
-        tell_failure(transport)
-        raise
     device = next((t.device for t in require_state(state).values.values()), torch.device("cpu"))
     model = Model({}, {}, frozenset(), (None, None), inputs, (None, None), device)
     return Engine(
