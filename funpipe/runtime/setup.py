@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from funpipe._errors import FunpipeTypeError, MeshError, ScheduleError
 from funpipe._typing import MeshShape, Tree
+from funpipe.backends.compiled import CudaGraph
 from funpipe.backends.registry import check_backend
 from funpipe.functional.batch_spec import check_count
 from funpipe.optim import Optimizer
@@ -18,6 +19,9 @@ from funpipe.stages import Cutter, Remat
 from funpipe.stages.remat import check_remat
 
 Numerics = Literal["exact", "fast"]
+
+MOST_RANKS = 2**14
+"""How many ranks one process plays at most."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Setup:
         numerics: `"exact"` or `"fast"`.
         buffers: `"first"` returns replica 0's, `"mean"` averages floating-point ones over the replicas.
         remat: what each stage's backward computes again: one choice for all, or one for each.
+        cuda_graph: whether the step becomes a CUDA graph; `"auto"`: where it can.
     """
 
     loss_fn: Callable[..., Any]
@@ -49,6 +54,7 @@ class Setup:
     numerics: Numerics = "exact"
     buffers: Literal["first", "mean"] = "first"
     remat: Remat | Sequence[Remat] = "none"
+    cuda_graph: CudaGraph = "auto"
 
     def __post_init__(self) -> None:
         check_count(self.num_microbatches)
@@ -87,11 +93,11 @@ class Setup:
         return self.mesh.device if self.mesh else None
 
     def num_stages(self) -> int:
-        """How many stages the schedule has on this mesh; where one process plays every rank: on one rank."""
+        """How many stages the schedule has on this mesh; where one process plays every rank: on the fewest it can."""
         schedule = resolve(self.schedule)
         if isinstance(schedule, FromTable):
             return schedule.fixed.num_stages
-        return schedule.num_stages(self.mesh.shape.pp if self.mesh else 1)
+        return schedule.num_stages(self.mesh.shape.pp) if self.mesh else _fewest_stages(schedule)
 
     def table(self, num_stages: int) -> Table:
         """The schedule's table for this mesh; with one process the ranks' rows merged into one.
@@ -102,7 +108,7 @@ class Setup:
         Raises:
             ScheduleError, MeshError: the schedule is for another number of stages, ranks or microbatches.
         """
-        schedule = resolve(self.schedule)
+        schedule = resolve(self.schedule, max(1, num_stages // self.mesh.shape.pp) if self.mesh else None)
         ranks = self.mesh.shape.pp if self.mesh else _ranks_for(schedule, num_stages)
         wanted = schedule.num_stages(ranks)
         if wanted != num_stages:
@@ -111,7 +117,22 @@ class Setup:
                 f"{ranks} ranks: use stages={wanted}, a mesh with pp={num_stages}, or another schedule."
             )
         table = schedule.table(ranks, self.num_microbatches)
+        if not table.has_backwards:
+            raise ScheduleError(
+                f"the schedule {self.schedule!r} has no backwards, and a training step needs them: use a schedule that "
+                "trains, such as 1f1b; fp.eval_step(fn, like=step) runs the forwards of a step's schedule."
+            )
         return table if self.mesh else merge(table)
+
+
+def _fewest_stages(schedule: Schedule) -> int:
+    """The number of stages on the first number of ranks for which the schedule exists: one, unless it has a map."""
+    for ranks in range(1, MOST_RANKS):
+        try:
+            return schedule.num_stages(ranks)
+        except ScheduleError:  # a map of stages to ranks is for its own number of ranks
+            continue
+    return schedule.num_stages(MOST_RANKS)
 
 
 def _ranks_for(schedule: Schedule, num_stages: int) -> int:
@@ -132,6 +153,12 @@ def _check_words(setup: Setup) -> None:
     for name, value, allowed in (
         ("numerics", setup.numerics, ("exact", "fast")),
         ("buffers", setup.buffers, ("first", "mean")),
+        ("cuda_graph", setup.cuda_graph, ("auto", True, False)),
     ):
         if value not in allowed:
             raise FunpipeTypeError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}.")
+    if setup.cuda_graph is True and setup.backend != "step":
+        raise FunpipeTypeError(
+            f'cuda_graph=True, but backend={setup.backend!r} walks the program on the host: use backend="step", or '
+            "leave cuda_graph='auto'."
+        )

@@ -1,7 +1,8 @@
 """What every schedule is: a frozen value that gives a table for a number of ranks and of microbatches."""
 
 from abc import ABC, abstractmethod
-from typing import final
+from dataclasses import fields
+from typing import Any, cast, final
 
 from funpipe.schedules.table import Table
 
@@ -58,3 +59,9 @@ class Schedule(ABC):
             ScheduleError: the schedule does not exist for this number.
         """
         return len(self.placement(num_ranks))
+
+    def __repr__(self) -> str:
+        """The class and its options; an option that is None is left out."""
+        named = {field.name: getattr(self, field.name) for field in fields(cast(Any, self))}
+        options = ", ".join(f"{name}={value!r}" for name, value in named.items() if value is not None)
+        return f"{type(self).__name__}({options})"

@@ -4,7 +4,8 @@ from itertools import islice
 
 import numpy as np
 
-from funpipe.schedules.codes import IDLE, is_kind, pair_of, unpack
+from funpipe.schedules.codes import IDLE, is_kind, pack, pair_of, unpack
+from funpipe.schedules.columns import columns_of_results, drawn_as_it_runs
 from funpipe.schedules.dependencies import Dependencies, dependencies, rounds
 from funpipe.schedules.report import Mark, failure
 from funpipe.schedules.table import Table
@@ -22,8 +23,9 @@ def check(table: Table) -> None:
     """Raises unless the table is a schedule that can run.
 
     The rules: every rank holds a stage; every task is on its stage's rank; for each stage and microbatch there is one
-    F and either one B or one I and one W; on a stage F comes before B or I, and I before W; and no deadlock when each
-    rank runs its row in order and waits for what a task needs from the neighbouring stages.
+    F and either one B or one I and one W (in a table of F tasks alone, an inference, one F); on a stage F comes before
+    B or I, and I before W; and no deadlock when each rank runs its row in order and waits for what a task needs from
+    the neighbouring stages.
 
     Args:
         table: the table.
@@ -41,13 +43,22 @@ def check(table: Table) -> None:
         rank 0 | [0B0] 0F0  <-- needs 0F0
         Move 0F0 before 0B0 in the row of rank 0.
     """
+    checked(table)
+
+
+def checked(table: Table) -> Dependencies:
+    """`check`, for who goes on with the table's dependencies."""
     _every_rank_holds_a_stage(table)
     _each_task_is_on_its_rank(table)
+    trains = table.has_backwards
     for duty, kinds in DUTIES.items():
-        _once(table, duty, kinds)
+        if kinds == ("F",) or trains:
+            _once(table, duty, kinds)
     needs = dependencies(table)
     _a_stage_is_in_order(table, needs)
-    _no_deadlock(table, needs)
+    if not drawn_as_it_runs(table, needs):
+        _no_deadlock(table, needs)
+    return needs
 
 
 def _every_rank_holds_a_stage(table: Table) -> None:
@@ -72,8 +83,8 @@ def _each_task_is_on_its_rank(table: Table) -> None:
 
 
 def _once(table: Table, duty: str, kinds: tuple[Kind, ...]) -> None:
-    ranks, slots = np.nonzero(is_kind(table.cells, *kinds))
-    pairs = pair_of(table.cells[ranks, slots])
+    done = is_kind(table.cells, *kinds)
+    pairs = pair_of(table.cells[done])
     total = table.num_stages * table.num_microbatches
     if pairs.size == total and np.bincount(pairs, minlength=total).all():
         return
@@ -81,8 +92,8 @@ def _once(table: Table, duty: str, kinds: tuple[Kind, ...]) -> None:
     pairs = pairs[order]
     twice = np.flatnonzero(pairs[1:] == pairs[:-1])
     if twice.size:
-        first, second = ((int(ranks[k]), int(slots[k])) for k in order[twice[0] :][:2])
-        raise _done_twice(table, duty, first, second)
+        first, second = np.argwhere(done)[order[twice[0] :][:2]].tolist()
+        raise _done_twice(table, duty, tuple(first), tuple(second))
     gaps = np.flatnonzero(pairs != np.arange(pairs.size))
     raise _missing(table, kinds, int(gaps[0]) if gaps.size else pairs.size)
 
@@ -107,10 +118,7 @@ def _missing(table: Table, kinds: tuple[Kind, ...], pair: int) -> Exception:
 
 def _a_stage_is_in_order(table: Table, needs: Dependencies) -> None:
     slots = np.broadcast_to(np.arange(table.num_slots, dtype=np.int32), table.cells.shape)
-    slot_of_result = np.full(4 * table.num_stages * table.num_microbatches + 1, -1, np.int32)
-    slot_of_result[needs.result] = slots
-    slot_of_result[IDLE] = -1
-    late = np.argwhere((slot_of_result[needs.own] >= slots) & (needs.own != IDLE))
+    late = np.argwhere(columns_of_results(table, needs, slots)[needs.own] >= slots)
     if late.size:
         rank, slot = map(int, late[0])
         task, needed = _task(table, rank, slot), _task_that_leaves(table, int(needs.own[rank, slot]))
@@ -132,15 +140,29 @@ def _deadlock(table: Table, needs: Dependencies, reached: np.ndarray) -> Excepti
     rank = int(np.flatnonzero(reached < table.num_slots)[0])
     awaited: dict[int, Task] = {}
     while rank not in awaited:
-        awaited[rank] = _task_that_leaves(table, int(needs.other[rank, reached[rank]]))
+        awaited[rank] = _awaited(table, needs, reached, rank)
         rank = table.placement[awaited[rank].stage]
     cycle = list(awaited)[list(awaited).index(rank) :]
-    heads = {rank: _task(table, rank, int(reached[rank])) for rank in cycle}
+    heads = {rank: table.rows[rank][int(reached[rank])] for rank in cycle}
     waits = [f"rank {r} waits at slot {reached[r]}, {heads[r]}, for {awaited[r]}" for r in islice(cycle, 8)]
     what = f"deadlock: {'; '.join(waits)}{'; ...' if len(cycle) > 8 else ''}."
     marks = {r: Mark(int(reached[r]), f"waits for {awaited[r]}") for r in cycle}
     blocked, needed = table.placement[awaited[cycle[0]].stage], awaited[cycle[0]]
     return failure(table, what, marks, f"Move {needed} before {heads[blocked]} in the row of rank {blocked}.")
+
+
+def _awaited(table: Table, needs: Dependencies, reached: np.ndarray, rank: int) -> Task:
+    """The task of another rank, or later in this one, that the rank waits for; of two that run together, either may."""
+    slot = int(reached[rank])
+    results = needs.other[rank, slot : slot + 1 + int(table.joined[rank, slot])]
+    tasks = [_task_that_leaves(table, result) for result in results[results != IDLE].tolist()]
+    return next(task for task in tasks if not _is_done(table, reached, task))
+
+
+def _is_done(table: Table, reached: np.ndarray, task: Task) -> bool:
+    rank = table.placement[task.stage]
+    code = pack(task.kind, task.stage, task.microbatch, table.num_microbatches)
+    return bool((table.cells[rank, : reached[rank]] == code).any())
 
 
 def _task(table: Table, rank: int, slot: int) -> Task:

@@ -33,9 +33,11 @@ def unpack(code: int, num_microbatches: int) -> Task:
 
 def is_kind(codes: np.ndarray, *kinds: Kind) -> np.ndarray:
     """Where `codes` holds a task of one of the kinds; idle is of no kind."""
-    wanted = np.zeros(4, bool)
-    wanted[[NUMBER_OF[kind] for kind in kinds]] = True
-    return wanted[codes & 3] & (codes != IDLE)
+    number = codes.astype(np.uint8) & 3  # bytes: tables have millions of cells
+    found = np.zeros(codes.shape, bool)
+    for kind in kinds:
+        found |= number == NUMBER_OF[kind]
+    return found & (codes != IDLE)
 
 
 def pair_of(codes: np.ndarray) -> np.ndarray:

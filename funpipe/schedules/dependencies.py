@@ -39,27 +39,31 @@ def dependencies(table: Table) -> Dependencies:
     stage = 4 * table.num_microbatches  # the distance of a task's code to the next stage's
     is_f, is_b, is_i, is_w = (is_kind(cells, kind) for kind in ("F", "B", "I", "W"))
     result = cells + is_b
-    own = np.select([is_b | is_w, is_i], [cells - 1, cells - 2], IDLE)
-    other = np.select([is_f, is_b | is_i], [cells - stage, result + stage], IDLE)
-    # Before the first stage and after the last one the arithmetic leaves the codes of the table.
-    other[(other < 0) | (other >= stage * table.num_stages)] = IDLE
+    own, other = np.full_like(cells, IDLE), np.full_like(cells, IDLE)
+    np.subtract(cells, 1, out=own, where=is_b | is_w)
+    np.subtract(cells, 2, out=own, where=is_i)
+    # Before the first stage and after the last one the arithmetic would leave the codes of the table.
+    np.subtract(cells, stage, out=other, where=is_f & (cells >= stage))
+    np.add(result, stage, out=other, where=(is_b | is_i) & (result < stage * (table.num_stages - 1)))
     return Dependencies(result, own, other)
 
 
 def rounds(table: Table, needs: Dependencies) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Lets all ranks run their rows in order, each blocking until what it waits for is there.
 
-    Each round advances every rank whose next cell can run, by one cell; an idle cell always can. On a table that is
-    drawn as it runs, a round is a slot. When no rank can advance the rounds end: at the ends of the rows, or in a
-    deadlock.
+    Each round advances every rank whose next cell can run, by one cell; an idle cell always can. Two cells that run
+    together advance in one round, when both can. On a table that is drawn as it runs, a round is a slot. When no rank
+    can advance the rounds end: at the ends of the rows, or in a deadlock.
 
     Args:
         table: the table.
         needs: its dependencies.
 
     Yields:
-        The ranks that advance and the slots of the cells that they run, two integer arrays of one length.
+        The ranks and the slots of the cells that run, two integer arrays of one length; the second cell of a pair
+        that runs together comes right after the first.
     """
+    pairs = table.has_overlaps
     done = np.zeros(4 * table.num_stages * table.num_microbatches + 1, bool)
     done[IDLE] = True
     slot = np.zeros(table.num_ranks, np.int64)
@@ -67,10 +71,18 @@ def rounds(table: Table, needs: Dependencies) -> Iterator[tuple[np.ndarray, np.n
     while ranks.size:
         at = slot[ranks]
         ready = done[needs.own[ranks, at]] & done[needs.other[ranks, at]]
+        if pairs:
+            beside = at + table.joined[ranks, at]
+            ready &= done[needs.own[ranks, beside]] & done[needs.other[ranks, beside]]
         going, at = ranks[ready], at[ready]
         if not going.size:
             return
+        slot[going] += 1
+        if pairs:
+            width = 1 + table.joined[going, at]
+            slot[going] += width - 1
+            going, at = np.repeat(going, width), np.repeat(at, width)
+            at[1:] += going[1:] == going[:-1]
         yield going, at
         done[needs.result[going, at]] = True
-        slot[going] += 1
         ranks = ranks[slot[ranks] < table.num_slots]

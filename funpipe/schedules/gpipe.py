@@ -10,26 +10,36 @@ import numpy as np
 
 from funpipe.schedules.base import Schedule
 from funpipe.schedules.constraints import at_least
+from funpipe.schedules.placements import chosen
+from funpipe.schedules.squeeze import squeeze
 from funpipe.schedules.table import Table
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GPipe(Schedule):
-    """All forwards, then all backwards; one stage per rank.
+    """All forwards, then all backwards; one stage per rank, or any map of stages to ranks.
 
-    Bubble (p - 1)(F + B), peak m activations on every rank, for p ranks and m microbatches.
+    Bubble (p - 1)(F + B), peak m activations on every rank, for p ranks with a stage each and m microbatches. With a
+    map of stages to ranks, a rank takes all microbatches through one of its stages after the other.
+
+    Args:
+        stage_to_rank: the rank of each stage, any number on each; None: stage s on rank s.
 
     Example:
         >>> from funpipe.schedules import simulate
         >>> sim = simulate(GPipe().table(num_ranks=4, num_microbatches=8))
         >>> sim.bubble, sim.peak_activations
         (9.0, (8, 8, 8, 8))
+        >>> simulate(GPipe(stage_to_rank=(0, 0, 1)).table(num_ranks=2, num_microbatches=8)).peak_activations
+        (16, 8)
     """
 
+    stage_to_rank: tuple[int, ...] | None = None
+
     def placement(self, num_ranks: int) -> tuple[int, ...]:
-        """Stage s on rank s; see `Schedule.placement`."""
-        return tuple(range(at_least(1, num_ranks, "num_ranks", self)))
+        """The map that was given, or stage s on rank s; see `Schedule.placement`."""
+        return chosen(self.stage_to_rank, num_ranks, self)
 
     # p = 4 ranks, m = 4 microbatches:
     #
@@ -44,9 +54,19 @@ class GPipe(Schedule):
     # which gives the same bits.
     def table(self, num_ranks: int, num_microbatches: int) -> Table:
         """The table drawn above; see `Schedule.table`."""
-        p = at_least(1, num_ranks, "num_ranks", self)
+        placement = self.placement(num_ranks)
         m = at_least(1, num_microbatches, "num_microbatches", self)
-        r, i = np.arange(p)[:, None], np.arange(m)
+        if self.stage_to_rank is not None:
+            return self._on(placement, m)
+        p, i = num_ranks, np.arange(m)
+        r = np.arange(p)[:, None]
         forward = r + i
         backward = (m + p - 1) + (p - 1 - r) + i
-        return Table.from_slots({"F": forward, "B": backward}, placement=self.placement(p))
+        return Table.from_slots({"F": forward, "B": backward}, placement=placement)
+
+    def _on(self, placement: tuple[int, ...], m: int) -> Table:
+        """The same for any map: stage by stage in the order of the stages, and back."""
+        earlier = np.array([placement[:stage].count(rank) for stage, rank in enumerate(placement)])[:, None]
+        later = np.array([placement[stage + 1 :].count(rank) for stage, rank in enumerate(placement)])[:, None]
+        forward, backward = earlier * m + np.arange(m), (earlier.max() + 1 + later) * m + np.arange(m)
+        return squeeze(Table.from_slots({"F": forward, "B": backward}, placement=placement))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from funpipe._errors import ScheduleError
-from funpipe.schedules.codes import IDLE
+from funpipe.schedules.codes import IDLE, is_kind
 from funpipe.schedules.dependencies import dependencies, rounds
 from funpipe.schedules.table import Table
 
@@ -28,15 +28,16 @@ def merge(table: Table) -> Table:
         >>> print(*merge(GPipe().table(2, 2)).order(0))
         0F0 0F1 1F0 1F1 1B0 0B0 1B1 0B1
     """
-    turns = [table.cells[at] for at in rounds(table, dependencies(table))]
-    codes = np.concatenate(turns) if turns else np.empty(0, np.int32)
+    turns = [(table.cells[at], table.joined[at]) for at in rounds(table, dependencies(table))]
+    codes = np.concatenate([codes for codes, _ in turns]) if turns else np.empty(0, np.int32)
     if codes.size < table.cells.size:
         raise ScheduleError(
             f"the ranks of the table wait for each other after {np.count_nonzero(codes != IDLE)} of its "
             f"{np.count_nonzero(table.cells != IDLE)} tasks, so no single order has them all: "
             "fp.schedules.check(table) shows where; reorder the rows."
         )
-    return Table(codes[codes != IDLE][None], (0,) * table.num_stages, table.num_microbatches)
+    joined, works = np.concatenate([joined for _, joined in turns]), codes != IDLE
+    return Table(codes[works][None], (0,) * table.num_stages, table.num_microbatches, joined[works][None])
 
 
 def forward_only(table: Table) -> Table:
@@ -53,5 +54,8 @@ def forward_only(table: Table) -> Table:
         >>> print(*forward_only(GPipe().table(1, 2)).order(0))
         0F0 0F1
     """
-    rows = [[t for t in table.order(rank) if t.kind == "F"] for rank in range(table.num_ranks)]
-    return Table.from_rows(rows, placement=table.placement, num_microbatches=table.num_microbatches)
+    rows = [cells[is_kind(cells, "F")] for cells in table.cells]
+    cells = np.full((table.num_ranks, max(map(len, rows))), IDLE, np.int32)
+    for rank, row in enumerate(rows):
+        cells[rank, : len(row)] = row
+    return Table(cells, table.placement, table.num_microbatches)

@@ -10,28 +10,39 @@ from typing import final
 import numpy as np
 
 from funpipe.schedules.base import Schedule
+from funpipe.schedules.block import repeat, straight
 from funpipe.schedules.constraints import at_least
+from funpipe.schedules.placements import chosen
+from funpipe.schedules.squeeze import squeeze
 from funpipe.schedules.table import Table
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OneFOneB(Schedule):
-    """Forwards and backwards in turns, so that a rank holds few activations; one stage per rank.
+    """Forwards and backwards in turns, so that a rank holds few activations; one stage per rank, or any map of them.
 
     Bubble (p - 1)(F + B) as GPipe's, peak min(m, p - r) activations on rank r, for p ranks and m microbatches. Any m
-    will do: with m < p all forwards of the first ranks are warm-up.
+    will do: with m < p all forwards of the first ranks are warm-up. With a map of stages to ranks, a microbatch's tasks
+    take the first slots of a rank that come free again every 2n slots, for n stages on the rank with most of them.
+
+    Args:
+        stage_to_rank: the rank of each stage, any number on each; None: stage s on rank s.
 
     Example:
         >>> from funpipe.schedules import simulate
         >>> sim = simulate(OneFOneB().table(num_ranks=4, num_microbatches=8))
         >>> sim.bubble, sim.peak_activations
         (9.0, (4, 3, 2, 1))
+        >>> simulate(OneFOneB(stage_to_rank=(0, 0, 1)).table(num_ranks=2, num_microbatches=8)).peak_activations
+        (4, 1)
     """
 
+    stage_to_rank: tuple[int, ...] | None = None
+
     def placement(self, num_ranks: int) -> tuple[int, ...]:
-        """Stage s on rank s; see `Schedule.placement`."""
-        return tuple(range(at_least(1, num_ranks, "num_ranks", self)))
+        """The map that was given, or stage s on rank s; see `Schedule.placement`."""
+        return chosen(self.stage_to_rank, num_ranks, self)
 
     # p = 4 ranks, m = 6 microbatches:
     #
@@ -46,9 +57,13 @@ class OneFOneB(Schedule):
     # each, and a rank's later forwards take the slots between its backwards.
     def table(self, num_ranks: int, num_microbatches: int) -> Table:
         """The table drawn above; see `Schedule.table`."""
-        p = at_least(1, num_ranks, "num_ranks", self)
+        placement = self.placement(num_ranks)
         m = at_least(1, num_microbatches, "num_microbatches", self)
-        r, i = np.arange(p)[:, None], np.arange(m)
+        if self.stage_to_rank is not None:
+            block, period = straight(placement)
+            return squeeze(Table.from_slots(repeat(block, period, m), placement=placement))
+        p, i = num_ranks, np.arange(m)
+        r = np.arange(p)[:, None]
         forward = np.where(i < p - r, r + i, r + 2 * i)
         backward = (p + 2 * i) + (p - 1 - r)
-        return Table.from_slots({"F": forward, "B": backward}, placement=self.placement(p))
+        return Table.from_slots({"F": forward, "B": backward}, placement=placement)

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from funpipe._errors import ScheduleError
 from funpipe.schedules.table import Table
-from funpipe.schedules.text import grid
+from funpipe.schedules.text import WIDENED, cells, grid
 
 RANKS_SHOWN = 8
 SLOTS_SHOWN = 12
@@ -36,8 +38,11 @@ def _around(middle: int, reach: int, size: int) -> range:
 
 
 def _cells(table: Table, rank: int, slots: range, mark: Mark | None) -> list[str]:
-    row = table.rows[rank]
-    texts = {slot: "." if row[slot] is None else str(row[slot]) for slot in slots}
+    second = np.roll(table.joined[rank], 1)
+    texts = dict(zip(slots, cells(table.rows[rank][slots.start : slots.stop], second[slots]), strict=True))
+    if texts[slots.start] == WIDENED:
+        texts[slots.start] = str(table.rows[rank][slots.start])
     if mark is not None and mark.slot in texts:
-        texts[mark.slot] = f"[{texts[mark.slot]}]"
+        at = mark.slot - 1 if texts[mark.slot] == WIDENED else mark.slot
+        texts[at] = f"[{texts[at]}]"
     return list(texts.values())

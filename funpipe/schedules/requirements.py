@@ -1,11 +1,11 @@
 """What a table demands of the numbers that it is made of, so that its codes and sizes can be relied on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from funpipe._errors import ScheduleError
-from funpipe.schedules.codes import IDLE, MAX_CODES
+from funpipe.schedules.codes import IDLE, MAX_CODES, is_kind, pair_of
 from funpipe.schedules.task import Kind, Task
 
 
@@ -14,6 +14,25 @@ def require_cells(cells: np.ndarray, num_codes: int) -> None:
     wrong = cells[(cells < IDLE) | (cells >= num_codes)]
     if wrong.size:
         raise ScheduleError(f"cell {wrong[0]} is no task: codes are -1 to {num_codes - 1}; build with Table.from_rows.")
+
+
+def require_joined(joined: np.ndarray, cells: np.ndarray) -> None:
+    """Every pair that runs together is a forward and, right of it, a backward of another stage or microbatch."""
+    if joined.shape != cells.shape or joined.dtype != bool:
+        raise ScheduleError(
+            f"joined is {joined.dtype}{list(joined.shape)}; pass booleans of the shape of cells, {list(cells.shape)}."
+        )
+    ranks, slots = np.nonzero(joined)
+    if (slots == cells.shape[1] - 1).any():
+        raise ScheduleError(f"joined marks the last slot, {cells.shape[1] - 1}; mark the first slot of each pair.")
+    first, second = cells[ranks, slots], cells[ranks, slots + 1]
+    right = is_kind(first, "F") & is_kind(second, "B", "I", "W") & (pair_of(first) != pair_of(second))
+    if not right.all():
+        rank, slot = int(ranks[~right][0]), int(slots[~right][0])
+        raise ScheduleError(
+            f"slots {slot} and {slot + 1} of rank {rank} cannot run together; "
+            "join a forward with a backward, right of it, of another stage or microbatch."
+        )
 
 
 def require_room(num_ranks: int, num_slots: int) -> None:
@@ -37,11 +56,20 @@ def require_slots(slots: Mapping[Kind, np.ndarray], rank_of_stage: np.ndarray) -
     return shape
 
 
-def require_no_collision(cells: np.ndarray, slots: Mapping[Kind, np.ndarray], rank_of_stage: np.ndarray) -> None:
-    """After the tasks are in `cells`: none has overwritten another."""
-    if np.count_nonzero(cells != IDLE) == sum(slot.size for slot in slots.values()):
+def require_masks(masks: Sequence[np.ndarray], shape: tuple[int, int]) -> None:
+    """What says which tasks there are, and which run together, does so for every stage and microbatch."""
+    for mask in masks:
+        if mask.shape != shape or mask.dtype != bool:
+            raise ScheduleError(
+                f"where or joined holds {mask.dtype}{list(mask.shape)}; pass booleans of shape (num_stages, "
+                f"num_microbatches), {list(shape)} as the slots have."
+            )
+
+
+def require_no_collision(cells: np.ndarray, places: Sequence[np.ndarray]) -> None:
+    """After the tasks are in `cells`, at `places` of the flat grid: none has overwritten another."""
+    if np.count_nonzero(cells != IDLE) == sum(at.size for at in places):
         return
-    places = [(rank_of_stage * cells.shape[1] + slot).ravel() for slot in slots.values()]
     found, count = np.unique(np.concatenate(places), return_counts=True)
     rank, slot = divmod(int(found[count > 1][0]), cells.shape[1])
     raise ScheduleError(f"rank {rank} has two tasks in slot {slot}; give each task of a rank a slot of its own.")

@@ -6,31 +6,65 @@ from typing import overload
 import numpy as np
 
 from funpipe.schedules.codes import IDLE, unpack
-from funpipe.schedules.task import Task
+from funpipe.schedules.task import Overlap, Task
+
+Cell = Task | Overlap | None
+"""What a slot of a row reads as. Two tasks that run together take two slots, and both read as their `Overlap`."""
 
 
-class Row(Sequence[Task | None]):
-    """A rank's row: a sequence of tasks, None where the rank idles, made when they are read."""
+class Row(Sequence[Cell]):
+    """A rank's row: a sequence of tasks, overlaps, and None where the rank idles, made when they are read."""
 
-    def __init__(self, cells: np.ndarray, num_microbatches: int) -> None:
+    def __init__(self, cells: np.ndarray, joined: np.ndarray, num_microbatches: int, slots: range) -> None:
         self._cells = cells
+        self._joined = joined
         self._num_microbatches = num_microbatches
+        self._slots = slots
 
     @overload
-    def __getitem__(self, index: int) -> Task | None: ...
+    def __getitem__(self, index: int) -> Cell: ...
     @overload
     def __getitem__(self, index: slice) -> "Row": ...
-    def __getitem__(self, index: int | slice) -> "Task | None | Row":
+    def __getitem__(self, index: int | slice) -> "Cell | Row":
         if isinstance(index, slice):
-            return Row(self._cells[index], self._num_microbatches)
-        code = int(self._cells[index])
-        return None if code == IDLE else unpack(code, self._num_microbatches)
+            return Row(self._cells, self._joined, self._num_microbatches, self._slots[index])
+        slot = self._slots[index]
+        if self._joined[slot]:
+            return self._overlap(slot)
+        if slot and self._joined[slot - 1]:
+            return self._overlap(slot - 1)
+        return self._task(slot)
 
     def __len__(self) -> int:
-        return len(self._cells)
+        return len(self._slots)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
     def __repr__(self) -> str:
-        return f"Row({' '.join('.' if task is None else str(task) for task in self)})"
+        return f"Row({' '.join('.' if cell is None else str(cell) for cell in self)})"
+
+    def _task(self, slot: int) -> Task | None:
+        code = int(self._cells[slot])
+        return None if code == IDLE else unpack(code, self._num_microbatches)
+
+    def _overlap(self, slot: int) -> Overlap:
+        first, second = (unpack(int(code), self._num_microbatches) for code in self._cells[slot : slot + 2])
+        return Overlap(first, second)
+
+
+def spread(row: Sequence[Cell]) -> tuple[list[Task | None], list[int]]:
+    """The tasks of a row, one a slot, and the slots of the firsts of its overlaps."""
+    tasks: list[Task | None] = []
+    firsts: list[int] = []
+    open_pair = None
+    for cell in row:
+        if not isinstance(cell, Overlap):
+            tasks.append(cell)
+        elif cell != open_pair:
+            firsts.append(len(tasks))
+            tasks += cell
+            open_pair = cell
+            continue
+        open_pair = None
+    return tasks, firsts

@@ -1,31 +1,38 @@
 """A schedule as data: for each rank, what it runs in each slot of time.
 
 A slot is a column of the drawn grid, not a duration: how long things take is given to `simulate`. What a table means is
-the order in each row; where its idle cells are is only how it is drawn.
+the order in each row; where its idle cells are is only how it is drawn. Two tasks that run together stand in two
+adjacent slots.
 """
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from funpipe.schedules import text
+from funpipe.schedules import csv, text
 from funpipe.schedules.codes import IDLE, is_kind, pack, pair_of
+from funpipe.schedules.drawn import Drawn
 from funpipe.schedules.requirements import (
     require_cells,
     require_in_range,
-    require_no_collision,
+    require_joined,
     require_room,
     require_sizes,
-    require_slots,
 )
-from funpipe.schedules.row import Row
-from funpipe.schedules.task import Kind, Task
+from funpipe.schedules.row import Cell, Row, spread
+from funpipe.schedules.slots import grid_of
+from funpipe.schedules.task import Kind, Overlap, Task
+
+NOWHERE = np.zeros((), bool)
+"""What `joined` of a table without overlaps is made of: one value for all cells."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Table:
+class Table(Drawn):
     """A schedule's table: a grid of tasks, one row per rank, and the rank of each stage.
 
     Tables are made by a schedule's `table`, by `Table.from_rows`, `Table.from_slots` or `Table.parse`. They are equal
@@ -36,9 +43,11 @@ class Table:
             `(stage * num_microbatches + microbatch) * 4 + kind`, with kind 0 to 3 for F, B, I, W. Copied; read-only.
         placement: the rank of each stage.
         num_microbatches: how many microbatches a step has.
+        joined: booleans of the shape of `cells`: True where the forward in a cell and the backward in the cell to its
+            right run together; by default nowhere. Copied; read-only.
 
     Raises:
-        ScheduleError: a cell is no task of this table, or a stage's rank has no row.
+        ScheduleError: a cell is no task of this table, a stage's rank has no row, or two cells cannot run together.
 
     Example:
         >>> from funpipe.schedules import OneFOneB
@@ -52,6 +61,7 @@ class Table:
     cells: np.ndarray
     placement: tuple[int, ...]
     num_microbatches: int
+    joined: np.ndarray = field(default_factory=lambda: NOWHERE)
 
     def __post_init__(self) -> None:
         cells = np.asarray(self.cells)
@@ -60,6 +70,7 @@ class Table:
         require_cells(cells, 4 * len(placement) * self.num_microbatches)
         cells = cells.astype(np.int32)
         cells.setflags(write=False)
+        object.__setattr__(self, "joined", _joined(self.joined, cells))
         object.__setattr__(self, "cells", cells)
         object.__setattr__(self, "placement", placement)
 
@@ -79,25 +90,41 @@ class Table:
         return len(self.placement)
 
     @property
-    def rows(self) -> tuple[Row, ...]:
-        """A view of each rank's row that makes its tasks when they are read."""
-        return tuple(Row(cells, self.num_microbatches) for cells in self.cells)
+    def has_overlaps(self) -> bool:
+        """Whether any two tasks run together."""
+        return bool(self.joined.any())
 
-    def order(self, rank: int) -> tuple[Task, ...]:
+    @property
+    def has_backwards(self) -> bool:
+        """Whether there is any B, I or W; a table without is an inference."""
+        return bool(is_kind(self.cells, "B", "I", "W").any())
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """A view of each rank's row that makes its tasks when they are read.
+
+        Two tasks that run together read as their `Overlap` in both of their slots.
+        """
+        slots = range(self.num_slots)
+        return tuple(Row(*row, self.num_microbatches, slots) for row in zip(self.cells, self.joined, strict=True))
+
+    def order(self, rank: int) -> tuple[Task | Overlap, ...]:
         """The tasks of a rank in the order in which it runs them.
 
         Args:
             rank: the row's number.
 
         Returns:
-            The row's tasks without the idle cells.
+            The row's tasks without the idle cells; two that run together are one `Overlap`.
 
         Example:
             >>> from funpipe.schedules import OneFOneB
             >>> " ".join(map(str, OneFOneB().table(2, 3).order(0)))
             '0F0 0F1 0B0 0F2 0B1 0B2'
         """
-        return tuple(task for task in self.rows[rank] if task is not None)
+        row = self.rows[rank]
+        begins = (self.cells[rank] != IDLE) & ~_seconds(self.joined[rank])
+        return tuple(cell for slot in np.flatnonzero(begins) if (cell := row[int(slot)]) is not None)
 
     def ascends(self, *kinds: Kind) -> bool:
         """Whether each stage runs its tasks of these kinds in ascending order of microbatches.
@@ -133,7 +160,7 @@ class Table:
             rank 0 | 0F0 0F1 .   .   0B0 0B1
             rank 1 | .   1F0 1F1 1B0 1B1 .
         """
-        rows = [[text.IDLE_TEXT if task is None else str(task) for task in row] for row in self.rows]
+        rows = [text.cells(row, second) for row, second in zip(self.rows, _seconds(self.joined), strict=True)]
         return text.write(rows, self.placement, self.num_microbatches)
 
     @classmethod
@@ -156,14 +183,90 @@ class Table:
         rows, placement, num_microbatches = text.read(written)
         return cls.from_rows(rows, placement=placement, num_microbatches=num_microbatches)
 
+    def as_csv(self, *, communication: bool = False) -> str:
+        """The grid as CSV that torch.distributed.pipelining reads: one row per rank, one cell per task.
+
+        Args:
+            communication: also write what its runtime otherwise adds by itself (sends, receives, parameters that are
+                gathered and let go, gradients that are reduced), and no idle cells: what it calls `compute_comms`.
+
+        Returns:
+            The text. Two tasks that run together are one cell of it.
+
+        Raises:
+            ScheduleError: with communication, if the ranks wait for each other.
+
+        Example:
+            >>> from funpipe.schedules import GPipe
+            >>> print(GPipe().table(2, 2).as_csv(), end="")
+            0F0,0F1,,,0B0,0B1
+            ,1F0,1F1,1B0,1B1,
+        """
+        if communication:
+            return csv.write_with_communication([self.order(r) for r in range(self.num_ranks)], self.placement)
+        return csv.write(list(map(csv.once, self.rows, _seconds(self.joined))))
+
+    def to_csv(self, path: str | os.PathLike[str], *, communication: bool = False) -> None:
+        """Writes `as_csv` to a file.
+
+        Args:
+            path: of the file, which is overwritten.
+            communication: as for `as_csv`.
+        """
+        Path(path).write_text(self.as_csv(communication=communication))
+
     @classmethod
-    def from_rows(
-        cls, rows: Sequence[Sequence[Task | None]], *, placement: Sequence[int], num_microbatches: int
-    ) -> "Table":
+    def parse_csv(cls, written: str, *, placement: Sequence[int] | None = None) -> "Table":
+        """Reads what `as_csv` or torch.distributed.pipelining writes.
+
+        The number of microbatches is the largest one's, plus one. Communication is checked against the tasks and left
+        out: a program places its own.
+
+        Args:
+            written: the text.
+            placement: the rank of each stage; None: each stage is on the rank whose row has its tasks.
+
+        Returns:
+            The table; `Table.parse_csv(table.as_csv()) == table`. Whether it makes sense is asked with `check`.
+
+        Raises:
+            ScheduleError: a cell is something else, or communication does not fit the tasks, with row and column.
+
+        Example:
+            >>> print(*Table.parse_csv("0F0,0SEND_F0,0RECV_B0,0B0\\n1RECV_F0,1F0,1B0,1SEND_B0").order(1))
+            1F0 1B0
+        """
+        return cls._of_csv(csv.read(written, placement))
+
+    @classmethod
+    def from_csv(cls, path: str | os.PathLike[str], *, placement: Sequence[int] | None = None) -> "Table":
+        """Reads a CSV file as `parse_csv` reads text.
+
+        Args:
+            path: of the file.
+            placement: as for `parse_csv`.
+
+        Returns:
+            The table.
+
+        Raises:
+            ScheduleError: as `parse_csv`, with the file's name; or it is no text file.
+            OSError: it cannot be read.
+        """
+        return cls._of_csv(csv.read(csv.read_file(path), placement, os.fspath(path)))
+
+    @classmethod
+    def _of_csv(cls, found: tuple[list[list[Cell]], tuple[int, ...], int]) -> "Table":
+        rows, placement, num_microbatches = found
+        return cls.from_rows(rows, placement=placement, num_microbatches=num_microbatches)
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Sequence[Cell]], *, placement: Sequence[int], num_microbatches: int) -> "Table":
         """A table written out as rows of tasks.
 
         Args:
-            rows: for each rank its tasks in order, None where it idles; a short row is idle at its end.
+            rows: for each rank its tasks in order, None where it idles; a short row is idle at its end. An `Overlap`
+                takes two slots; written twice in a row, as `rows` reads, it is still one.
             placement: the rank of each stage.
             num_microbatches: how many microbatches a step has.
 
@@ -178,45 +281,47 @@ class Table:
             >>> Table.from_rows(rows, placement=(0,), num_microbatches=1).order(0) == tuple(rows[0])
             True
         """
-        longest = max(map(len, rows), default=0)
+        spread_out = [spread(row) for row in rows]
+        longest = max((len(row) for row, _ in spread_out), default=0)
         require_room(len(rows), longest)
-        cells = np.full((len(rows), longest), IDLE, np.int64)
-        for rank, row in enumerate(rows):
+        cells, joined = np.full((len(rows), longest), IDLE, np.int64), np.zeros((len(rows), longest), bool)
+        for rank, (row, firsts) in enumerate(spread_out):
+            joined[rank, firsts] = True
             for slot, task in enumerate(row):
                 if task is not None:
                     require_in_range(task, rank, slot, len(placement), num_microbatches)
                     cells[rank, slot] = pack(task.kind, task.stage, task.microbatch, num_microbatches)
-        return cls(cells, tuple(placement), num_microbatches)
+        return cls(cells, tuple(placement), num_microbatches, joined)
 
     @classmethod
-    def from_slots(cls, slots: Mapping[Kind, Any], *, placement: Sequence[int]) -> "Table":
+    def from_slots(
+        cls,
+        slots: Mapping[Kind, Any],
+        *,
+        placement: Sequence[int],
+        where: Mapping[Kind, Any] | None = None,
+        joined: Any = False,
+    ) -> "Table":
         """A table given by the slot of each task: the form in which a schedule is arithmetic.
 
         Args:
             slots: for each kind an integer array of shape (num_stages, num_microbatches): the slot of each task.
             placement: the rank of each stage.
+            where: for kinds that not every stage and microbatch has, booleans of the same shape: which have one.
+            joined: booleans of the same shape: the F that run together with the task in the slot to their right.
 
         Returns:
             The table, as wide as the last slot in use.
 
         Raises:
-            ScheduleError: two tasks of a rank are in the same slot.
+            ScheduleError: two tasks of a rank are in the same slot, or two tasks cannot run together.
 
         Example:
             >>> Table.from_slots({"F": [[0, 1]], "B": [[2, 3]]}, placement=(0,)).order(0)[2]
             Task(kind='B', stage=0, microbatch=0)
         """
-        arrays: dict[Kind, np.ndarray] = {kind: np.asarray(slot) for kind, slot in slots.items()}
-        rank_of_stage = np.asarray(placement)[:, None]
-        num_stages, num_microbatches = require_slots(arrays, rank_of_stage)
-        stage, microbatch = np.arange(num_stages)[:, None], np.arange(num_microbatches)
-        width = 1 + max(int(slot.max()) for slot in arrays.values())
-        require_room(max(placement) + 1, width)
-        cells = np.full((max(placement) + 1, width), IDLE, np.int64)
-        for kind, slot in arrays.items():
-            cells[rank_of_stage, slot] = pack(kind, stage, microbatch, num_microbatches)
-        require_no_collision(cells, arrays, rank_of_stage)
-        return cls(cells, tuple(placement), num_microbatches)
+        cells, pairs, num_microbatches = grid_of(slots, np.asarray(placement)[:, None], where or {}, joined)
+        return cls(cells, tuple(placement), num_microbatches, pairs)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and self._content() == other._content()
@@ -231,4 +336,22 @@ class Table:
         )
 
     def _content(self) -> tuple[Any, ...]:
-        return self.cells.shape, self.placement, self.num_microbatches, self.cells.tobytes()
+        joined = self.joined.tobytes() if self.has_overlaps else b""
+        return self.cells.shape, self.placement, self.num_microbatches, self.cells.tobytes(), joined
+
+
+def _joined(joined: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """The mark of each cell; where there is none, one value stands for all."""
+    if not np.any(joined):
+        return np.broadcast_to(NOWHERE, cells.shape)
+    joined = np.array(joined)
+    require_joined(joined, cells)
+    joined.setflags(write=False)
+    return joined
+
+
+def _seconds(joined: np.ndarray) -> np.ndarray:
+    """Where the cell to the left runs together with this one."""
+    seconds = np.zeros(joined.shape, bool)
+    seconds[..., 1:] = joined[..., :-1]
+    return seconds

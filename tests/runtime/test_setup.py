@@ -9,7 +9,7 @@ import funpipe as fp
 from funpipe._errors import FunpipeTypeError, MeshError, ScheduleError
 from funpipe.runtime.mesh import Mesh
 from funpipe.runtime.setup import Setup
-from funpipe.schedules import GPipe, OneFOneB
+from funpipe.schedules import GPipe, Interleaved1F1B, OneFOneB
 
 
 def setup(pp=None, schedule="1f1b", num_microbatches=4):
@@ -39,6 +39,12 @@ def test_a_table_for_another_mesh():
         setup(2, GPipe().table(4, 4)).table(4)
 
 
+def test_a_map_says_how_many_stages_it_has():
+    mapped = setup(schedule=OneFOneB(stage_to_rank=(0, 1, 1)))
+    assert mapped.num_stages() == 3
+    assert mapped.table(3).num_stages == 3
+
+
 def test_one_process_plays_every_rank():
     table = setup(None, "gpipe").table(3)
     assert (table.num_ranks, table.num_stages) == (1, 3)
@@ -46,6 +52,18 @@ def test_one_process_plays_every_rank():
 
 def test_on_a_mesh_the_table_is_the_schedules():
     assert setup(2).table(2) == OneFOneB().table(2, 4)
+
+
+@pytest.mark.parametrize(("pp", "stages", "v"), [(2, 4, 2), (2, 6, 3), (4, 4, 1)])
+def test_a_named_schedule_takes_as_many_stages_per_rank_as_there_are(pp, stages, v):
+    assert setup(pp, "interleaved1f1b").table(stages) == Interleaved1F1B(v).table(pp, 4)
+
+
+def test_a_training_step_needs_backwards():
+    with pytest.raises(
+        ScheduleError, match=r"'forward-only' has no backwards.*use a schedule that trains, such as 1f1b"
+    ):
+        setup(2, "forward-only").table(2)
 
 
 def test_the_shape_and_rank_are_those_of_the_mesh():

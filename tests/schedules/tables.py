@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from funpipe.schedules import Table, Task
+from funpipe.schedules import Overlap, Table, Task
 from funpipe.schedules.task import Kind
 
-Rows = list[list[Task | None]]
+Rows = list[list[Task | Overlap | None]]
 KIND_SETS: list[tuple[Kind, ...]] = [("F", "B"), ("F", "I", "W")]
 
 
@@ -22,19 +22,25 @@ def needs(task: Task, num_stages: int) -> list[list[Task]]:
     return [[Task("F", s, i)], *after]
 
 
-def can_run(task: Task, done: set[Task], num_stages: int) -> bool:
-    """Whether all that a task waits for is done."""
-    return all(done.intersection(options) for options in needs(task, num_stages))
+def parts(cell: Task | Overlap) -> tuple[Task, ...]:
+    """The one task of a cell, or both."""
+    return (cell.first, cell.second) if isinstance(cell, Overlap) else (cell,)
+
+
+def can_run(cell: Task | Overlap, done: set[Task], num_stages: int) -> bool:
+    """Whether all that a task waits for is done; of two that run together, all that both wait for."""
+    return all(done.intersection(options) for task in parts(cell) for options in needs(task, num_stages))
 
 
 def is_complete(rows: Rows, placement: Sequence[int], num_microbatches: int) -> bool:
-    """Whether each stage and microbatch has one F and either B or I and W, each on its rank."""
-    found = sorted((t.stage, t.microbatch, t.kind) for row in rows for t in row if t is not None)
-    at_home = all(placement[t.stage] == rank for rank, row in enumerate(rows) for t in row if t is not None)
+    """Whether each stage and microbatch has one F and either B or I and W, or all one F alone, each on its rank."""
+    tasks = [[task for cell in row if cell is not None for task in parts(cell)] for row in rows]
+    found = sorted((t.stage, t.microbatch, t.kind) for row in tasks for t in row)
+    at_home = all(placement[t.stage] == rank for rank, row in enumerate(tasks) for t in row)
     kinds: dict[tuple[int, int], str] = {(s, i): "" for s in range(len(placement)) for i in range(num_microbatches)}
     for s, i, kind in found:
         kinds[s, i] += kind
-    return at_home and set(kinds.values()) <= {"BF", "FIW"}
+    return at_home and (set(kinds.values()) <= {"BF", "FIW"} or set(kinds.values()) == {"F"})
 
 
 def runs_to_the_end(rows: Rows, num_stages: int) -> bool:
@@ -42,7 +48,7 @@ def runs_to_the_end(rows: Rows, num_stages: int) -> bool:
     left = [[task for task in row if task is not None] for row in rows]
     done: set[Task] = set()
     while heads := [row for row in left if row and can_run(row[0], done, num_stages)]:
-        done.update(row.pop(0) for row in heads)
+        done.update(task for row in heads for task in parts(row.pop(0)))
     return not any(left)
 
 

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funpipe._errors import ScheduleError
-from funpipe.schedules import GPipe, OneFOneB, Table, Task, check, simulate
+from funpipe.schedules import DualPipeV, GPipe, OneFOneB, Table, Task, check, simulate
+from tests.schedules.plain import paired_tables
 from tests.schedules.tables import is_complete, runs_to_the_end, tables
 
 
@@ -148,3 +149,68 @@ def test_a_mutated_table_is_judged_as_the_rules_say(data):
         assert simulate(bad).makespan > 0
     else:
         assert "<--" in "\n".join(error_of(bad))
+
+
+@given(paired_tables())
+def test_tables_with_overlaps_that_can_run_pass(table):
+    check(table)
+
+
+@given(st.data())
+def test_a_swap_in_a_table_with_overlaps_is_judged_as_the_rules_say(data):
+    good = data.draw(st.one_of(paired_tables(), st.just(DualPipeV().table(2, 4))))
+    rows = [list(good.order(rank)) for rank in range(good.num_ranks)]
+    row = data.draw(st.sampled_from([row for row in rows if row]))
+    a, b = (data.draw(st.integers(0, len(row) - 1)) for _ in "ab")
+    row[a], row[b] = row[b], row[a]
+    bad = Table.from_rows(rows, placement=good.placement, num_microbatches=good.num_microbatches)
+    if runs_to_the_end(rows, good.num_stages):
+        check(bad)
+    else:
+        assert "<--" in "\n".join(error_of(bad))
+
+
+def pairs_of(*rows, placement, m):
+    text = f"stage -> rank: {' '.join(map(str, placement))}; microbatches: {m}"
+    return Table.parse("\n".join([text, *(f"rank {rank} | {row}" for rank, row in enumerate(rows))]))
+
+
+def test_an_overlap_waits_for_both_of_its_parts():
+    table = pairs_of("0F0 0F1&0B0 0B1", "1F1 1F0 1B0 1B1", placement=(0, 1), m=2)
+    assert error_of(table) == [
+        "deadlock: rank 0 waits at slot 1, 0F1&0B0, for 1B0; rank 1 waits at slot 0, 1F1, for 0F1.",
+        "rank 0 | 0F0   [0F1&0B0] 0B1  <-- waits for 1B0",
+        "rank 1 | [1F1] 1F0 1B0   1B1  <-- waits for 0F1",
+        "Move 1B0 before 1F1 in the row of rank 1.",
+    ]
+
+
+def test_an_overlap_may_wait_for_its_first_part():
+    table = pairs_of("0F0 0F1 0B0 0B1", "1F0 1F1&1B0 1B1", placement=(0, 1), m=2)
+    check(table)
+    late = pairs_of("0F0 0B0 0F1 0B1", "1F0 1F1&1B0 1B1", placement=(0, 1), m=2)
+    assert (
+        error_of(late)[0] == "deadlock: rank 0 waits at slot 1, 0B0, for 1B0; rank 1 waits at slot 1, 1F1&1B0, for 0F1."
+    )
+
+
+def test_the_second_part_of_an_overlap_is_marked_with_the_first():
+    table = pairs_of("0F0 0F1&0W0 0I0 0B1", placement=(0,), m=2)
+    assert error_of(table) == [
+        "0W0 on rank 0, slot 2 comes before 0I0, which it needs.",
+        "rank 0 | 0F0 [0F1&0W0] 0I0 0B1  <-- needs 0I0",
+        "Move 0I0 before 0W0 in the row of rank 0.",
+    ]
+
+
+def test_a_grid_that_begins_inside_an_overlap_shows_both_parts():
+    pairs = " ".join(f"0F{i + 1}&0B{i}" for i in range(20))
+    table = pairs_of(f"0F0 {pairs} 0B20 0B20", placement=(0,), m=21)
+    grid = error_of(table)[1]
+    assert grid.startswith("rank 0 | 0F15&0B14 0F16&0B15 ")
+    assert grid.endswith("[0B20]  <-- a second time")
+
+
+def test_a_table_of_forwards_alone_is_an_inference():
+    check(table_of("0F0 0F1", ". 1F0 1F1", m=2))
+    assert error_of(table_of("0F0 0F1", ". 1F0", m=2))[0] == "rank 1 never runs 1F1, of stage 1 and microbatch 1."

@@ -26,8 +26,8 @@ def test_exists_for_its_own_numbers_only(p, m, message):
 
 
 def test_refuses_a_table_that_cannot_run():
-    with pytest.raises(ScheduleError, match="rank 0 never runs 0B0"):
-        FromTable(Table.from_rows([[Task("F", 0, 0)]], placement=(0,), num_microbatches=1))
+    with pytest.raises(ScheduleError, match="rank 0 never runs 0W0"):
+        FromTable(Table.from_rows([[Task("F", 0, 0), Task("I", 0, 0)]], placement=(0,), num_microbatches=1))
 
 
 def test_is_a_value():

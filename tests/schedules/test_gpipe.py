@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from funpipe._errors import ScheduleError
 from funpipe.schedules import GPipe, check, simulate
+from tests.schedules.test_block import maps
 
 SIZES = [(p, m) for p in (1, 2, 4, 8) for m in sorted({1, p, 2 * p, 4 * p})]
 times = st.floats(0.01, 100)
@@ -73,3 +74,16 @@ def test_too_few_microbatches(m):
 def test_numbers_are_integers(m, nearest):
     with pytest.raises(ScheduleError, match=rf"is not an integer; use num_microbatches={nearest}\."):
         GPipe().table(2, m)
+
+
+def test_any_map_of_stages_to_ranks():
+    """Two stages on rank 0, one of them the last: rank 0 takes all microbatches through one, then through the other."""
+    rows = GPipe(stage_to_rank=(0, 1, 0)).table(2, 2).as_text().splitlines()[1:-1]
+    assert rows == ["rank 0 | 0F0 0F1 2F0 2F1 2B0 2B1 0B0 0B1", "rank 1 | .   1F0 1F1 .   .   1B0 1B1 ."]
+
+
+@given(maps, st.integers(1, 5))
+def test_any_map_can_run(stage_to_rank, m):
+    table = GPipe(stage_to_rank=tuple(stage_to_rank)).table(max(stage_to_rank) + 1, m)
+    check(table)
+    assert simulate(table).peak_activations == tuple(np.bincount(stage_to_rank) * m)

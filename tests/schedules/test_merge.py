@@ -3,6 +3,7 @@ from hypothesis import given
 
 from funpipe._errors import ScheduleError
 from funpipe.schedules import GPipe, OneFOneB, Table, Task, check, forward_only, merge, simulate
+from tests.schedules.plain import paired_tables
 from tests.schedules.tables import tables
 
 
@@ -57,3 +58,21 @@ def test_forward_only_keeps_the_forwards_in_their_order(table):
 def test_an_evaluation_can_be_merged():
     merged = merge(forward_only(GPipe().table(2, 2)))
     assert " ".join(map(str, merged.order(0))) == "0F0 0F1 1F0 1F1"
+
+
+@given(paired_tables())
+def test_what_runs_together_stays_together(table):
+    merged = merge(table)
+    check(merged)
+    for rank in range(table.num_ranks):
+        mine = [cell for cell in merged.order(0) if table.placement[getattr(cell, "first", cell).stage] == rank]
+        assert tuple(mine) == table.order(rank)
+
+
+@given(paired_tables())
+def test_forward_only_takes_the_forwards_out_of_overlaps(table):
+    forwards = forward_only(table)
+    check(forwards)
+    assert sorted(t for rank in range(table.num_ranks) for t in forwards.order(rank)) == [
+        Task("F", s, i) for s in range(table.num_stages) for i in range(table.num_microbatches)
+    ]

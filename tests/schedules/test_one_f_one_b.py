@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from funpipe._errors import ScheduleError
 from funpipe.schedules import OneFOneB, check, simulate
+from tests.schedules.test_block import maps
 
 SIZES = [(p, m) for p in (1, 2, 4, 8) for m in sorted({1, p, 2 * p, 4 * p})]
 FEW = [(2, 1), (4, 1), (4, 2), (4, 3), (8, 5)]
@@ -86,3 +87,24 @@ def test_one_stage_per_rank():
 def test_too_few(p, m, name):
     with pytest.raises(ScheduleError, match=rf"OneFOneB\(\): {name}=0 is below 1; the nearest valid is {name}=1\."):
         OneFOneB().table(p, m)
+
+
+def test_a_v_of_stages():
+    """The first and the last stage on rank 0: the turns of a rank are four slots."""
+    rows = OneFOneB(stage_to_rank=(0, 1, 1, 0)).table(2, 3).as_text().splitlines()[1:-1]
+    assert rows == [
+        "rank 0 | 0F0 .   .   3F0 0F1 3B0 .   3F1 0F2 3B1 0B0 3F2 3B2 0B1 .   0B2",
+        "rank 1 | .   1F0 2F0 .   .   1F1 2F1 2B0 1B0 1F2 2F2 2B1 1B1 2B2 1B2 .",
+    ]
+
+
+@given(maps, st.integers(1, 5))
+def test_any_map_can_run_and_the_fullest_rank_does_not_wait_in_its_turns(stage_to_rank, m):
+    schedule, p = OneFOneB(stage_to_rank=tuple(stage_to_rank)), max(stage_to_rank) + 1
+    tables = [schedule.table(p, m + more) for more in (8, 9)]
+    check(tables[0])
+    assert tables[1].num_slots - tables[0].num_slots == 2 * max(np.bincount(stage_to_rank))
+
+
+def test_uneven_stages_hold_few_activations():
+    assert simulate(OneFOneB(stage_to_rank=(0, 0, 0, 1, 2)).table(3, 32)).peak_activations == (6, 1, 1)

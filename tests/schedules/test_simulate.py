@@ -1,51 +1,88 @@
 import math
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from funpipe._errors import ScheduleError
-from funpipe.schedules import GPipe, OneFOneB, Table, Task, simulate
-from tests.schedules.tables import needs, tables
-
-times = st.floats(0, 10)
-
-
-def plain_ends(table, cost, latency):
-    """When each task ends, one task after the other, as soon as everything that it waits for is known."""
-    left = {rank: list(table.order(rank)) for rank in range(table.num_ranks)}
-    clock, ends = [0.0] * table.num_ranks, {}
-    while any(left.values()):
-        for rank, row in left.items():
-            while row and (arrivals := arrivals_of(row[0], table, ends, latency)) is not None:
-                task = row.pop(0)
-                clock[rank] = ends[task] = max([clock[rank], *arrivals]) + cost[task.kind][task.stage]
-    return ends
+from funpipe.schedules import Communication, GPipe, OneFOneB, Overlap, Table, Task, simulate
+from funpipe.schedules.codes import unpack
+from tests.schedules.plain import Plain, questions
+from tests.schedules.tables import tables
 
 
-def arrivals_of(task, table, ends, latency):
-    arrivals = []
-    for options in needs(task, table.num_stages):
-        source = next((t for t in options if t in ends), None)
-        if source is None:
-            return None
-        far = table.placement[source.stage] != table.placement[task.stage]
-        arrivals.append(ends[source] + latency * far)
-    return arrivals
-
-
-@given(st.data(), tables(), times)
-def test_simulation_is_the_plain_one(data, table, latency):
-    per_stage = st.lists(times, min_size=table.num_stages, max_size=table.num_stages)
-    cost = {kind: data.draw(per_stage) for kind in "FBIW"}
-    sim = simulate(table, **cost, latency=latency)
-    ends = plain_ends(table, cost, latency)
-    for rank, row in enumerate(table.rows):
-        for slot, task in enumerate(row):
-            assert math.isnan(sim.end[rank, slot]) if task is None else sim.end[rank, slot] == ends[task]
-    assert sim.makespan == max(ends.values())
+@given(questions())
+def test_simulation_is_the_plain_one(question):
+    table, cost, FB, communication = question
+    sim = simulate(table, **cost, FB=FB, communication=communication)
+    plain = Plain(table, cost, FB, communication)
+    for found, expected in ((sim.start, plain.start), (sim.end, plain.end), (sim.arrival, plain.arrival)):
+        assert tasks_at(table, found) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    assert sim.makespan == pytest.approx(plain.makespan)
+    assert sim.busy == pytest.approx(plain.busy)
     assert sim.bubble == sim.makespan - max(sim.busy)
+
+
+def tasks_at(table, grid):
+    """The numbers of a grid by task, where there are any."""
+    cells = [(rank, slot) for rank, slot in np.ndindex(grid.shape) if not math.isnan(grid[rank, slot])]
+    return {unpack(table.cells[at], table.num_microbatches): grid[at] for at in cells}
+
+
+@settings(max_examples=40)
+@given(questions(), st.floats(0, 10), st.booleans())
+def test_scaling_all_times_scales_the_makespan(question, factor, overlap):
+    table, cost, FB, _ = question
+    slow = {kind: [factor * time for time in some] for kind, some in cost.items()}
+    one = simulate(table, **cost, FB=FB, communication=Communication(1.0, bytes=1.0, bandwidth=2.0, overlap=overlap))
+    communication = Communication(factor, bytes=factor, bandwidth=2.0, overlap=overlap)
+    two = simulate(table, **slow, FB=FB and [factor * time for time in FB], communication=communication)
+    assert two.makespan == pytest.approx(factor * one.makespan)
+    assert np.array(two.idle.input) == pytest.approx(factor * np.array(one.idle.input), abs=1e-9)
+
+
+@settings(max_examples=40)
+@given(questions(), st.sampled_from(["latency", "bytes", "bytes_back"]))
+def test_more_communication_is_never_faster(question, more):
+    table, cost, FB, communication = question
+    slower = replace(communication, **{more: [2 * number + 1 for number in getattr(communication, more)]})
+    now, then = (simulate(table, **cost, FB=FB, communication=c).makespan for c in (communication, slower))
+    assert then >= now - 1e-9
+
+
+@settings(max_examples=40)
+@given(questions())
+def test_a_rank_needs_at_least_the_time_of_its_work(question):
+    table, cost, FB, communication = question
+    sim = simulate(table, **cost, FB=FB, communication=communication)
+    assert sim.makespan >= max(sim.busy) - 1e-9
+    tasks = sim.end - sim.start
+    if not table.has_overlaps:
+        assert np.nansum(tasks, axis=1) == pytest.approx(np.array(sim.busy))
+
+
+@settings(max_examples=40)
+@given(questions(), st.data())
+def test_how_a_table_is_drawn_changes_nothing(question, data):
+    """Without its idle cells, with others, and in the columns in which it runs."""
+    table, cost, FB, communication = question
+    drawn = redrawn(table, data.draw)
+    before = simulate(table, **cost, FB=FB, communication=communication)
+    after = simulate(drawn, **cost, FB=FB, communication=communication)
+    assert tasks_at(table, before.start) == tasks_at(drawn, after.start)
+    assert (before.makespan, before.idle, before.memory.peak) == (after.makespan, after.idle, after.memory.peak)
+
+
+def redrawn(table, draw):
+    rows = [[cell for item in table.order(r) for cell in (*gap(draw), item)] for r in range(table.num_ranks)]
+    return Table.from_rows(rows, placement=table.placement, num_microbatches=table.num_microbatches)
+
+
+def gap(draw):
+    return [None] * draw(st.integers(0, 2))
 
 
 @given(tables())
@@ -106,10 +143,13 @@ def test_the_last_stage_frees_the_next_one_before_its_weights():
     [
         ({"F": [1.0]}, r"F has shape \(1,\); pass one number, or 2, one for each stage"),
         ({"B": [1.0, 2.0, 3.0]}, r"B has shape \(3,\)"),
-        ({"W": -1.0}, "W=-1.0; pass times that are finite and not negative"),
-        ({"I": float("nan")}, "I=nan; pass times"),
-        ({"latency": float("inf")}, "latency=inf; pass times"),
-        ({"latency": [1.0, 2.0]}, r"latency has shape \(2,\); pass one number"),
+        ({"W": -1.0}, "W=-1.0; pass numbers that are finite and not negative"),
+        ({"I": float("nan")}, "I=nan; pass numbers"),
+        ({"latency": float("inf")}, "latency=inf; pass numbers"),
+        ({"latency": [1.0, 2.0]}, r"latency has shape \(2,\); pass one number, or 1, one for each boundary"),
+        ({"FB": [1.0]}, r"FB has shape \(1,\); pass one number, or 2, one for each rank"),
+        ({"FB": -1.0}, "FB=-1.0; pass numbers"),
+        ({"latency": 1.0, "communication": Communication()}, r"latency=1.0 beside Communication.*latency=\.\.\.\)"),
     ],
 )
 def test_bad_times_are_named(times, message):
@@ -119,4 +159,34 @@ def test_bad_times_are_named(times, message):
 
 def test_a_table_that_cannot_run_is_refused():
     with pytest.raises(ScheduleError, match="never runs"):
-        simulate(Table.from_rows([[Task("F", 0, 0)]], placement=(0,), num_microbatches=1))
+        simulate(Table.from_rows([[Task("F", 0, 0), Task("I", 0, 0)]], placement=(0,), num_microbatches=1))
+
+
+def pair(m=2):
+    """Two stages on one rank: the second one's backward of a microbatch runs with the first one's next forward."""
+    f, g, w = Task("F", 0, 0), Task("F", 1, 0), Task("B", 1, 0)
+    rest = [Task("B", 0, 0), Task("F", 1, 1), Task("B", 1, 1), Task("B", 0, 1)]
+    return Table.from_rows([[f, g, Overlap(Task("F", 0, 1), w), *rest]], placement=(0, 0), num_microbatches=m)
+
+
+def test_two_tasks_that_run_together_take_the_sum_unless_told():
+    assert simulate(pair(), F=1.0, B=2.0).makespan == 12.0
+    sim = simulate(pair(), F=1.0, B=2.0, FB=2.5)
+    assert sim.makespan == 11.5
+    assert (sim.start[0, 2:4].tolist(), sim.end[0, 2:4].tolist()) == ([2.0, 2.0], [4.5, 4.5])
+    assert (sim.busy, sim.bubble) == ((11.5,), 0.0)
+
+
+def test_an_inference_has_forwards_only():
+    rows = [[Task("F", stage, i) for i in range(3)] for stage in range(2)]
+    sim = simulate(Table.from_rows(rows, placement=(0, 1), num_microbatches=3), F=2.0)
+    assert sim.makespan == 4 * 2.0
+    assert sim.peak_activations == (1, 1)
+
+
+def test_a_large_table_is_simulated_in_no_time():
+    """A rank's row has 1,534 columns; a Python loop over the tasks would take several times as long."""
+    table = OneFOneB().table(256, 512)
+    start = time.process_time()
+    simulate(table, communication=Communication(0.1, bytes=1.0, bandwidth=2.0))
+    assert time.process_time() - start < 2.0

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 
 from funpipe._errors import ScheduleError
-from funpipe.schedules import GPipe, OneFOneB, Table, Task
+from funpipe.schedules import DualPipeV, GPipe, OneFOneB, Overlap, Table, Task
+from tests.schedules.plain import paired_tables
 from tests.schedules.tables import tables
 
 F0, B0 = Task("F", 0, 0), Task("B", 0, 0)
@@ -147,3 +148,86 @@ def test_ascends_reads_the_rows(table):
 
 def test_repr_is_short():
     assert repr(GPipe().table(2, 4)) == "Table(num_ranks=2, num_stages=2, num_microbatches=4, num_slots=10)"
+
+
+PAIR = Overlap(Task("F", 0, 1), Task("B", 0, 0))
+ROW = [F0, PAIR, Task("B", 0, 1)]
+
+
+def test_an_overlap_reads_the_same_in_both_of_its_slots():
+    table = Table.from_rows([ROW], placement=(0,), num_microbatches=2)
+    assert table.rows[0] == [F0, PAIR, PAIR, Task("B", 0, 1)]
+    assert table.rows[0][2:] == [PAIR, Task("B", 0, 1)]
+    assert table.rows[0][-2] == PAIR
+    assert table.order(0) == tuple(ROW)
+    assert table.joined.tolist() == [[False, True, False, False]]
+    assert table.has_overlaps
+
+
+def test_tables_without_overlaps_keep_no_marks():
+    table = GPipe().table(2, 4)
+    assert not table.has_overlaps
+    assert table.joined.shape == table.cells.shape
+    assert table.joined.strides == (0, 0)
+    assert pickle.loads(pickle.dumps(table)) == table
+
+
+def test_what_runs_together_is_part_of_what_a_table_is():
+    together = Table.from_rows([ROW], placement=(0,), num_microbatches=2)
+    apart = Table(together.cells, (0,), 2)
+    assert apart != together
+    assert {together: 1}[pickle.loads(pickle.dumps(together))] == 1
+    assert Table(together.cells, (0,), 2, np.zeros((1, 4), bool)) == apart
+
+
+def test_marks_are_a_copy_that_cannot_be_written():
+    joined = np.array([[False, True, False, False]])
+    table = Table(Table.from_rows([ROW], placement=(0,), num_microbatches=2).cells, (0,), 2, joined)
+    joined[0, 1] = False
+    assert table.order(0) == tuple(ROW)
+    with pytest.raises(ValueError, match="read-only"):
+        table.joined[0, 1] = False
+
+
+@given(paired_tables())
+def test_rows_and_orders_give_overlaps_back(table):
+    orders = [table.order(rank) for rank in range(table.num_ranks)]
+    for rows in (table.rows, orders):
+        again = Table.from_rows(rows, placement=table.placement, num_microbatches=table.num_microbatches)
+        assert [again.order(rank) for rank in range(again.num_ranks)] == orders
+
+
+@pytest.mark.parametrize(
+    ("joined", "text"),
+    [
+        ([[1, 0, 0, 0]], "joined is int64.*pass booleans of the shape of cells"),
+        ([[True, False]], r"joined is bool\[1, 2\]; pass booleans of the shape of cells, \[1, 4\]"),
+        ([[False, False, False, True]], "joined marks the last slot, 3; mark the first slot of each pair"),
+        ([[True, False, False, False]], "slots 0 and 1 of rank 0 cannot run together; join a forward with a backward"),
+        ([[False, False, True, False]], "slots 2 and 3 of rank 0 cannot run together"),
+    ],
+)
+def test_cells_that_cannot_run_together(joined, text):
+    cells = Table.from_rows([[F0, Task("F", 0, 1), B0, Task("B", 0, 1)]], placement=(0,), num_microbatches=2).cells
+    with pytest.raises(ScheduleError, match=text):
+        Table(cells, (0,), 2, np.array(joined))
+
+
+def test_from_slots_leaves_out_what_is_not_there_and_joins():
+    slots = {"F": [[0, 1]], "B": [[2, -9]], "I": [[-9, 3]], "W": [[-9, 4]]}
+    there = np.array([[False, True]])
+    table = Table.from_slots(slots, placement=(0,), where={"B": ~there, "I": there, "W": there}, joined=there)
+    assert " ".join(map(str, table.order(0))) == "0F0 0F1&0B0 0I1 0W1"
+
+
+@pytest.mark.parametrize("masks", [{"where": {"B": [True]}}, {"where": {"B": [[0, 1]]}}, {"joined": [[True]]}])
+def test_masks_are_of_the_shape_of_the_slots(masks):
+    with pytest.raises(
+        ScheduleError, match=r"where or joined holds .*; pass booleans of shape .* \[1, 2\] as the slots"
+    ):
+        Table.from_slots({"F": [[0, 1]], "B": [[2, 3]]}, placement=(0,), **masks)
+
+
+def test_ascending_reads_both_parts_of_overlaps():
+    table = DualPipeV().table(2, 6)
+    assert [table.ascends(*kinds) for kinds in ("F", "BI", "BW")] == [True, True, True]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funpipe._errors import ScheduleError
-from funpipe.schedules import Task
+from funpipe.schedules import Overlap, Task
 
 tasks = st.builds(Task, st.sampled_from("FBIW"), st.integers(0, 10**9 - 1), st.integers(0, 10**9 - 1))
 
@@ -60,3 +60,32 @@ def test_stage_is_an_integer_from_0(stage):
 def test_tasks_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Task("F", 0, 0).stage = 1  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_an_overlap_is_written_with_an_ampersand():
+    pair = Overlap(Task("F", 0, 1), Task("B", 3, 0))
+    assert str(pair) == "0F1&3B0"
+    assert Overlap.parse("0F1&3B0") == pair
+    assert list(pair) == [pair.first, pair.second]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0F1", "'0F1' is not an overlap; write a forward, &, a backward, like 0F1&3B0"),
+        ("0F1&", "'' is not a task"),
+        ("0F1&0F2", "0F1&0F2 is no overlap; write a forward, then a backward"),
+        ("0B1&0F2", "0B1&0F2 is no overlap"),
+        ("0F1&0B0&0B2", "'0B0&0B2' is not a task"),
+        ("0F1&0B1", "0F1&0B1: the backward needs this very forward; overlap two different microbatches"),
+    ],
+)
+def test_what_is_no_overlap(text, message):
+    with pytest.raises(ScheduleError, match=message):
+        Overlap.parse(text)
+
+
+@given(st.text())
+def test_no_text_gives_another_error_for_an_overlap(text):
+    with pytest.raises(ScheduleError):
+        Overlap.parse(text)

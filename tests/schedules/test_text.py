@@ -4,6 +4,8 @@ from hypothesis import strategies as st
 
 from funpipe._errors import ScheduleError
 from funpipe.schedules import GPipe, Table
+from funpipe.schedules.text import grid
+from tests.schedules.plain import paired_tables
 from tests.schedules.tables import tables
 
 PICTURE = """\
@@ -56,4 +58,25 @@ def test_a_bad_text_names_the_place_and_the_remedy(old, new, message):
 @given(st.text())
 def test_no_text_gives_another_error(text):
     with pytest.raises(ScheduleError):
+        Table.parse(text)
+
+
+def test_overlaps_take_two_columns():
+    cells = [["0F0", "0F1", ".", ".", "0F2"], [".", "1F0&0B1", "", "1B2", "1B3"], [".", "1F0", "1F19&1B1", "", "."]]
+    assert [line.split("| ")[1] for line in grid(dict(enumerate(cells)))] == [
+        "0F0 0F1 .   .    0F2",
+        ".   1F0&0B1 1B2  1B3",
+        ".   1F0 1F19&1B1 .",
+    ]
+
+
+@given(paired_tables())
+def test_parse_reads_overlaps(table):
+    assert Table.parse(table.as_text()) == table
+    assert len({line.rstrip().find("|") for line in table.as_text().splitlines()[1:-1]}) == 1
+
+
+def test_a_bad_overlap_names_its_place():
+    text = "stage -> rank: 0; microbatches: 2\nrank 0 | 0F0 0F1&0F0 0B0"
+    with pytest.raises(ScheduleError, match=r"rank 0, slot 1: 0F1&0F0 is no overlap; .* An idle slot is"):
         Table.parse(text)

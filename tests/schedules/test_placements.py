@@ -1,0 +1,24 @@
+import pytest
+
+from funpipe._errors import ScheduleError
+from funpipe.schedules import GPipe, OneFOneB
+from funpipe.schedules.placements import chosen, loop, vee
+
+
+def test_ways_round_the_ranks():
+    assert loop(2, 3) == (0, 1, 0, 1, 0, 1)
+    assert vee(2) == (0, 1, 1, 0)
+    assert chosen(None, 3, "x") == (0, 1, 2)
+    assert chosen([1, 0, 1], 2, "x") == (1, 0, 1)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_map_is_for_its_own_ranks(ranks):
+    message = rf"\(0, 1, 1\)\) places stages on the ranks \[0, 1\], but there are {ranks}; use num_ranks=2"
+    with pytest.raises(ScheduleError, match=message):
+        GPipe(stage_to_rank=(0, 1, 1)).table(ranks, 4)
+
+
+def test_a_map_leaves_no_rank_out():
+    with pytest.raises(ScheduleError, match=r"ranks \[0, 2\], but there are 3; .* or place at least one stage on each"):
+        OneFOneB(stage_to_rank=(0, 2)).placement(3)
