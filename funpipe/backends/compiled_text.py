@@ -6,7 +6,7 @@ from itertools import groupby
 
 from funpipe.backends.called import called
 from funpipe.backends.emit import Emitted, Lines
-from funpipe.programs.instructions import Run
+from funpipe.programs.instructions import runs_of
 from funpipe.programs.program import Program
 
 _WIDTH = 120
@@ -30,18 +30,20 @@ def compiled_text(program: Program, emitted: Emitted, code: Mapping[str, Sequenc
 def _graph(name: str, pieces: Sequence[str], emitted: Emitted) -> str:
     """How often the step calls a graph, the instructions that it stands for, and its pieces."""
     calls = [part for part in emitted.body if _calls(part, name)]
-    does = [type(i).__name__ for part in calls[:1] for i in part.instructions if not isinstance(i, Run)]
+    does = [type(i).__name__ for part in calls[:1] for i in part.instructions if not runs_of(i)]
     work = f" for {series(does)}" if does else ""
-    return _line(name, f"{_often(calls, emitted)}{work}: {series(pieces) or 'operators, one by one'}")
+    return _line(name, f"{_often(name, calls, emitted)}{work}: {series(pieces) or 'operators, one by one'}")
 
 
 def _calls(part: Lines, name: str) -> bool:
     return any(line.split(" ")[-1] == f"{name}(arguments)" for line in part.text)
 
 
-def _often(calls: Sequence[Lines], emitted: Emitted) -> str:
-    microbatches = {i.microbatch for part in emitted.body for i in part.instructions if isinstance(i, Run)}
-    runs = [i.microbatch for part in calls for i in part.instructions if isinstance(i, Run)]
+def _often(name: str, calls: Sequence[Lines], emitted: Emitted) -> str:
+    if not calls and name in emitted.graphs:
+        return "only as part of an overlap"
+    microbatches = {r.microbatch for part in emitted.body for i in part.instructions for r in runs_of(i)}
+    runs = [runs_of(i)[0].microbatch for part in calls for i in part.instructions if runs_of(i)]
     if runs and len(runs) % len(microbatches) == 0:
         return f"{_times(len(runs) // len(microbatches))} a microbatch"
     return f"{_times(max(len(calls), 1))} a step"

@@ -15,8 +15,9 @@ from torch import fx
 from funpipe._typing import TensorType
 from funpipe.backends.blocks import SCALARS, Block, block, scalars_block
 from funpipe.backends.expressions import arguments_of, rows, view_of, zeros
-from funpipe.backends.joined import Call, joined
+from funpipe.backends.joined import Call, Pair, joined
 from funpipe.backends.kernels import Kernel, kernel
+from funpipe.backends.overlap import both
 from funpipe.optim import Optimizer
 from funpipe.programs.instructions import (
     Accumulate,
@@ -25,6 +26,7 @@ from funpipe.programs.instructions import (
     Free,
     Instruction,
     Microbatch,
+    Overlap,
     PostRecv,
     Run,
     Send,
@@ -32,10 +34,11 @@ from funpipe.programs.instructions import (
     WaitRecv,
     WaitSend,
     Zero,
+    runs_of,
 )
 from funpipe.programs.program import Program, Programs
 
-_OWN_LINE = (Microbatch, Run, Send, WaitSend, PostRecv, WaitRecv, AllReduce, Zero, Accumulate, Flatten)
+_OWN_LINE = (Microbatch, Run, Overlap, Send, WaitSend, PostRecv, WaitRecv, AllReduce, Zero, Accumulate, Flatten)
 """Instructions that are not part of a block."""
 
 
@@ -46,10 +49,12 @@ class Graph:
     Args:
         module: flat tensors in, a tuple of tensors out; may write to its inputs.
         types: of its inputs, in order.
+        parts: the two graphs, by name, of which this one is both at once; none for others.
     """
 
     module: fx.GraphModule
     types: tuple[TensorType, ...]
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,12 @@ class Lines:
     Args:
         instructions: what they do; none for the views and numbers made at the start.
         text: the lines.
+        on_host: whether they compute single numbers on the host, wherever the state lives.
     """
 
     instructions: tuple[Instruction, ...]
     text: tuple[str, ...]
+    on_host: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +83,7 @@ class Emitted:
             instructions between communication (`block0`).
         inputs: names of the arguments after the token, in order.
         outputs: names of what is returned, in order.
+        numbers: the variables that the lines on the host make, for the others.
     """
 
     head: str
@@ -83,6 +91,7 @@ class Emitted:
     graphs: dict[str, Graph]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    numbers: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -124,7 +133,7 @@ class _Emitter:
     def __post_init__(self) -> None:
         self.calls = list(joined(self.program))
         self.read = _read(self.program)
-        self.adding = {c.instruction.region for c in self.calls if isinstance(c.instruction, Run) and c.pairs}
+        self.adding = {runs_of(c.instruction)[-1].region for c in self.calls if c.pairs}
         self.flat = {a: place for i in self.program.instructions for a, place in _first_places(i)}
 
     def emit(self) -> Emitted:
@@ -132,7 +141,7 @@ class _Emitter:
         arguments = [self._new(name) for name in self.program.inputs]
         if any(isinstance(i, Update) for i in self.program.instructions):
             self._scalars()
-            self._close(())
+            self._close((), on_host=True)
         for own, group in groupby(enumerate(self.calls), lambda item: isinstance(item[1].instruction, _OWN_LINE)):
             if own:
                 for _, call in group:
@@ -144,21 +153,23 @@ class _Emitter:
                 self._close(calls)
         if self.optimizer is not None:  # also on a rank that has nothing to update: the count is the whole step's
             self.lines.append(f"{self.variables['step']}.add_(1)")
+            self._close((), on_host=True)
         returned = "".join(f"{self.variables[value]}, " for value in self.program.outputs.values())
         self.lines.append(f"return ({returned})")
         self._close(())
         body = (Lines((), tuple(self.views)), *self.body)
         head = f"def step(token, {', '.join(arguments)}):"
-        return Emitted(head, body, self.graphs, self.program.inputs, tuple(self.program.outputs))
+        numbers = tuple(variable for name, variable in self.variables.items() if name.startswith(SCALARS))
+        return Emitted(head, body, self.graphs, self.program.inputs, tuple(self.program.outputs), numbers)
 
-    def _close(self, calls: Sequence[Call]) -> None:
+    def _close(self, calls: Sequence[Call], on_host: bool = False) -> None:
         """The lines so far belong to these calls."""
-        self.body.append(Lines(tuple(call.instruction for call in calls), tuple(self.lines)))
+        self.body.append(Lines(tuple(call.instruction for call in calls), tuple(self.lines), on_host))
         self.lines.clear()
 
     def _line(self, call: Call) -> None:
-        if isinstance(call.instruction, Run):
-            self._run(call.instruction, call)
+        if runs_of(call.instruction):
+            self._run(call)
         else:
             self._other(call.instruction)
             self._delete(call.freed)
@@ -251,13 +262,31 @@ class _Emitter:
             else:
                 self._made(name, rows(source, self.programs.types[name], dim, instruction.index))
 
-    def _run(self, run: Run, call: Call) -> None:
-        region = self.programs.regions[run.region]
-        name, made = self._kernel(run, call)
-        bound = dict(zip(region.inputs, run.reads, strict=True))
-        arguments = [self._value(bound.get(n, n)) for n in made.inputs]
-        written = dict(zip(region.outputs, run.writes, strict=True))
-        self._hand_over(name, arguments, call.freed, [written[n] for n in made.outputs])
+    def _run(self, call: Call) -> None:
+        """Calls a region's graph, or the one graph of two regions that overlap; the last adds to the accumulators."""
+        runs = runs_of(call.instruction)
+        pairs = [()] * (len(runs) - 1) + [call.pairs]
+        names = [self._kernel(run, added) for run, added in zip(runs, pairs, strict=True)]
+        bound = [b for run, name in zip(runs, names, strict=True) for b in self._bound(run, self.kernels[name])]
+        made = [m for run, name in zip(runs, names, strict=True) for m in self._outputs(run, self.kernels[name])]
+        name = names[0] if len(names) == 1 else self._both(*names)
+        self._hand_over(name, [self._value(n) for n in bound], call.freed, made)
+
+    def _bound(self, run: Run, made: Kernel) -> list[str]:
+        bound = dict(zip(self.programs.regions[run.region].inputs, run.reads, strict=True))
+        return [bound.get(n, n) for n in made.inputs]
+
+    def _outputs(self, run: Run, made: Kernel) -> list[str]:
+        written = dict(zip(self.programs.regions[run.region].outputs, run.writes, strict=True))
+        return [written[n] for n in made.outputs]
+
+    def _both(self, first: str, second: str) -> str:
+        """The name of the graph that is two at once."""
+        name, (one, other) = f"{first}_{second}", (self.graphs[n] for n in (first, second))
+        if name not in self.graphs:
+            module = both(one.module.graph, other.module.graph)
+            self.graphs[name] = Graph(module, (*one.types, *other.types), (first, second))
+        return name
 
     def _hand_over(self, graph: str, arguments: Sequence[str], freed: Sequence[str], made: Sequence[str]) -> None:
         """A call that owns the arguments which nothing reads after it."""
@@ -268,15 +297,15 @@ class _Emitter:
         self.lines.append(f"{''.join(f'{v}, ' for v in results)}{'= ' if results else ''}{graph}(arguments)")
         self._delete([n for n in made if n in freed])
 
-    def _kernel(self, run: Run, call: Call) -> tuple[str, Kernel]:
+    def _kernel(self, run: Run, pairs: tuple[Pair, ...]) -> str:
         """The region's kernel: the same for all microbatches, so what any of them is read for later is an output."""
-        name = run.region if call.pairs or run.region not in self.adding else f"{run.region}_apart"
+        name = run.region if pairs or run.region not in self.adding else f"{run.region}_apart"
         if name not in self.kernels:
             region = self.programs.regions[run.region]
-            wanted = frozenset(v for v in region.outputs if self._is_read(v, {value for _, value in call.pairs}))
-            self.kernels[name] = kernel(region, call.pairs, wanted)
+            wanted = frozenset(v for v in region.outputs if self._is_read(v, {value for _, value in pairs}))
+            self.kernels[name] = kernel(region, pairs, wanted)
             self.graphs[name] = Graph(self.kernels[name].module, self.kernels[name].types)
-        return name, self.kernels[name]
+        return name
 
     def _is_read(self, value: str, added: set[str]) -> bool:
         """Whether anything other than an accumulation reads a region's value, for any microbatch."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from funpipe.programs.instructions import Accumulate, Free, Instruction, Run
+from funpipe.programs.instructions import Accumulate, Free, Instruction, runs_of
 from funpipe.programs.program import Program
 
 Pair = tuple[str, str]
@@ -16,7 +16,7 @@ class Call:
 
     Args:
         instruction: any but `Free`, and but an `Accumulate` that is part of a run.
-        pairs: what a run accumulates itself.
+        pairs: what a run accumulates itself; the second of two that overlap.
         freed: the values that nothing reads after it.
     """
 
@@ -60,14 +60,14 @@ def _with_freed(program: Program) -> Iterator[Call]:
 
 
 def _adds(following: Instruction, before: Call) -> bool:
-    run = before.instruction
-    if not isinstance(following, Accumulate) or not isinstance(run, Run) or before.pairs:
+    runs = runs_of(before.instruction)
+    if not isinstance(following, Accumulate) or not runs or before.pairs:
         return False
-    return set(following.values) <= set(run.writes)
+    return set(following.values) <= set(runs[-1].writes)
 
 
-def _pairs(run: Instruction, accumulate: Instruction) -> tuple[Pair, ...]:
-    assert isinstance(run, Run) and isinstance(accumulate, Accumulate)
-    suffix = f"@{run.microbatch}"
+def _pairs(before: Instruction, accumulate: Instruction) -> tuple[Pair, ...]:
+    assert isinstance(accumulate, Accumulate)
+    suffix = f"@{runs_of(before)[-1].microbatch}"
     values = (v.removesuffix(suffix) for v in accumulate.values)
     return tuple(zip(accumulate.accumulators, values, strict=True))

@@ -13,6 +13,7 @@ from funpipe.backends.constants import lifted
 from funpipe.backends.emit import Graph
 from funpipe.backends.inductor import Boxed, Built, Source, build
 from funpipe.backends.layers import tensors_of
+from funpipe.backends.overlap import in_turns, work
 from funpipe.backends.pieces import Piece, pieces, returned
 from funpipe.tracing.operators import base_of
 
@@ -42,17 +43,65 @@ def link(graphs: Mapping[str, Graph], report: Report) -> Linked:
     Raises:
         CompileError: torch cannot compile a piece.
     """
-    closed = {name: lifted(graph) for name, graph in graphs.items()}
+    closed = {name: lifted(graph) for name, graph in graphs.items() if not graph.parts}
     parts = {name: _pieces(graph) for name, (graph, _) in closed.items()}
     sources = [Source(name, part.module, part.types) for name, group in parts.items() for part in group]
     built = iter(build(sources, report))
     taken = {name: tuple(next(built) for _ in group) for name, group in parts.items()}
-    texts = {name: source(name, closed[name][0].module.graph, group) for name, group in parts.items() if len(group) > 1}
+    texts = {
+        name: source(name, [closed[name][0].module.graph], group) for name, group in parts.items() if len(group) > 1
+    }
     functions = {
         name: _with(constants, _function(name, graph, texts.get(name), taken[name]))
         for name, (graph, constants) in closed.items()
     }
-    return Linked(functions, texts, taken)
+    made = Linked(functions, texts, taken)
+    for name, graph in graphs.items():
+        if graph.parts:
+            first, second = (_Half(n, graphs[n], closed[n][0], parts[n]) for n in graph.parts)
+            _add_overlap(made, name, first, second)
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class _Half:
+    """One of two graphs that run at once: as it is called, closing over nothing, and its pieces."""
+
+    name: str
+    called: Graph
+    closed: Graph
+    pieces: list[Piece]
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether it is made of compiled pieces that take the call's own arguments alone."""
+        return bool(self.pieces) and self.closed is self.called
+
+
+def _add_overlap(made: Linked, name: str, first: _Half, second: _Half) -> None:
+    """Adds a function of two graphs whose pieces take turns; they run one after the other where one is not compiled."""
+    built = {id(p): b for h in (first, second) for p, b in zip(h.pieces, made.pieces[h.name], strict=True)}
+    if not (first.takes_turns and second.takes_turns):
+        count = len(first.called.types)
+        made.functions[name] = _in_order(made.functions[first.name], made.functions[second.name], count)
+        made.pieces[name] = (*made.pieces[first.name], *made.pieces[second.name])
+        return
+    order = in_turns(first.pieces, second.pieces, lambda piece: work(piece.module.graph))
+    made.sources[name] = source(name, [h.closed.module.graph for h in (first, second)], order)
+    made.pieces[name] = tuple(built[id(piece)] for piece in order)
+    calls: dict[str, Any] = {f"piece{i}": piece.call for i, piece in enumerate(made.pieces[name])}
+    made.functions[name] = function_of(made.sources[name], name, calls)
+
+
+def _in_order(first: Boxed, second: Boxed, count: int) -> Boxed:
+    """Two functions one after the other; the first takes so many of the inputs."""
+
+    def run(inputs: list[Tensor]) -> Sequence[Tensor]:
+        others = inputs[count:]
+        del inputs[count:]
+        return (*first(inputs), *second(others))
+
+    return run
 
 
 def _pieces(graph: Graph) -> list[Piece]:
@@ -124,15 +173,16 @@ def function_of(text: str, name: str, names: dict[str, Any]) -> Callable[..., An
     return scope[name]
 
 
-def source(name: str, graph: fx.Graph, parts: Sequence[Piece]) -> str:
-    """The source of a function that calls the pieces of a graph.
+def source(name: str, graphs: Sequence[fx.Graph], parts: Sequence[Piece]) -> str:
+    """The source of a function that calls the pieces of a graph, or of several.
 
     Args:
         name: of the function.
-        graph: the whole graph.
-        parts: its pieces, in order; `piece0` and so on in the source.
+        graphs: the whole graphs, whose inputs the function takes and whose outputs it gives.
+        parts: their pieces, in order; `piece0` and so on in the source.
     """
-    inputs, results = graph.find_nodes(op="placeholder"), returned(graph)
+    inputs = [node for graph in graphs for node in graph.find_nodes(op="placeholder")]
+    results = [node for graph in graphs for node in returned(graph)]
     variables = {node: f"i{i}" for i, node in enumerate(inputs)}
     last = {node: i for i, part in enumerate(parts) for node in part.inputs} | {base_of(n): len(parts) for n in results}
     lines = [f"{_tuple(variables[n] for n in inputs)} = inputs", "inputs.clear()"]
@@ -159,7 +209,7 @@ def _delete(names: Any) -> list[str]:
 def _result(node: fx.Node, variables: dict[fx.Node, str]) -> str:
     """What is returned: a view is made of what the piece gave."""
     base = base_of(node)
-    if base is node:
+    if node in variables:
         return variables[node]
     value = node.meta["val"]
     kind = TensorType.of(value)

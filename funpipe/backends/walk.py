@@ -12,7 +12,7 @@ from funpipe.backends.inductor import Source, build
 from funpipe.backends.installed import Endpoint, endpoint
 from funpipe.optim import Optimizer
 from funpipe.programs.execute import Environment, execute
-from funpipe.programs.instructions import AllReduce, Instruction, PostRecv, Run, Send, WaitRecv, WaitSend
+from funpipe.programs.instructions import AllReduce, Instruction, PostRecv, Send, WaitRecv, WaitSend, runs_of
 from funpipe.programs.program import Program, Programs
 from funpipe.stages.stage import Region
 
@@ -103,10 +103,12 @@ def interpret(programs: Programs, request: Request, optimizer: Optimizer | None,
 def regions(programs: Programs, request: Request, optimizer: Optimizer | None, example: Sequence[Tensor]) -> Walk:
     """The `regions` backend: each region that the rank runs compiled once, ahead of time.
 
+    Two that overlap run one after the other: a region is what is compiled here, and a pair would be one more.
+
     Raises:
         CompileError: torch cannot compile a region.
     """
-    names = dict.fromkeys(i.region for i in programs.programs[request.rank].instructions if isinstance(i, Run))
+    names = dict.fromkeys(run.region for i in programs.programs[request.rank].instructions for run in runs_of(i))
     built = build([_source(programs.regions[name]) for name in names], request.report)
     compiled = {name: one.call for name, one in zip(names, built, strict=True)}
     return Walk(programs, request, optimizer, lambda name, inputs: compiled[name](list(inputs)))

@@ -12,7 +12,7 @@ the sends. Where that order asks for a receive before its own place, it moves fu
 from dataclasses import replace
 
 from funpipe.programs import Program, Programs
-from funpipe.programs.instructions import PostRecv, Run, Send, WaitRecv
+from funpipe.programs.instructions import PostRecv, Send, WaitRecv, runs_of
 
 Order = dict[tuple[int, int], list[int]]
 """For each edge (src, dst) the messages in the order in which they are sent."""
@@ -72,7 +72,7 @@ def _wanted(program: Program) -> dict[int, int]:
     """For each message that a rank receives, where its `PostRecv` is best: in front of the last run before it."""
     wanted, last = {}, 0
     for at, instruction in enumerate(program.instructions):
-        if isinstance(instruction, Run):
+        if runs_of(instruction):
             last = at
         elif isinstance(instruction, WaitRecv):
             wanted[instruction.message] = last

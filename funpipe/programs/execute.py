@@ -18,6 +18,7 @@ from funpipe.programs.instructions import (
     Free,
     Instruction,
     Microbatch,
+    Overlap,
     Reduce,
     Run,
     Scale,
@@ -97,6 +98,12 @@ def _microbatch(i: Microbatch, env: Environment) -> None:
 def _run(i: Run, env: Environment) -> None:
     outputs = env.region(i.region, [env[n] for n in i.reads])
     env.values.update(zip(i.writes, outputs, strict=True))
+
+
+def _overlap(i: Overlap, env: Environment) -> None:
+    """One after the other: what they compute does not depend on each other."""
+    _run(i.first, env)
+    _run(i.second, env)
 
 
 def _zero(i: Zero, env: Environment) -> None:
@@ -190,6 +197,7 @@ def _free(i: Free, env: Environment) -> None:
 _MEANING: dict[type, Callable[[Any, Environment], None]] = {
     Microbatch: _microbatch,
     Run: _run,
+    Overlap: _overlap,
     Zero: _zero,
     Accumulate: _accumulate,
     Flatten: _flatten,

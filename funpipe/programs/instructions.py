@@ -45,6 +45,24 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """Runs two regions that do not wait for each other, in any order or interleaved: a forward and a backward."""
+
+    first: Run
+    second: Run
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The values that either reads."""
+        return tuple(dict.fromkeys((*self.first.reads, *self.second.reads)))
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The values made."""
+        return (*self.first.writes, *self.second.writes)
+
+
+@dataclass(frozen=True)
 class Zero:
     """Makes accumulators of zeros."""
 
@@ -291,6 +309,7 @@ class Free:
 Instruction = (
     Microbatch
     | Run
+    | Overlap
     | Zero
     | Accumulate
     | Send
@@ -307,3 +326,10 @@ Instruction = (
     | Constant
     | Free
 )
+
+
+def runs_of(instruction: Instruction) -> tuple[Run, ...]:
+    """The runs of regions that an instruction stands for: one, two that overlap, or none."""
+    if isinstance(instruction, Overlap):
+        return (instruction.first, instruction.second)
+    return (instruction,) if isinstance(instruction, Run) else ()

@@ -12,6 +12,8 @@ from funpipe.programs.rank import Rank
 from funpipe.programs.shared import Shared
 from funpipe.programs.source import Source, check_source
 from funpipe.schedules import Table
+from funpipe.schedules.codes import is_kind
+from funpipe.stages.split_backward import split_backward
 from funpipe.stages.stage import Stage
 from funpipe.tracing.traced import Traced
 
@@ -31,8 +33,9 @@ def lower(
 
     Args:
         traced: the joint graph of one microbatch.
-        stages: its partition.
-        table: the schedule's table, with as many stages as there are; a table without B tasks gives an evaluation.
+        stages: its partition; where the table has I and W tasks, backwards that are whole are split.
+        table: the schedule's table, with as many stages as there are. The microbatches of a stage may have a B, or an I
+            and a W; a table of F tasks alone gives an evaluation.
         mesh: ranks along the pipeline and replicas; by default the table's ranks and one replica.
         optimizer: the update at the end of the step; None leaves the gradients of the buckets as results.
         batch_dims: the dimension along which each batch leaf is split, None for a replicated one; 0 by default.
@@ -54,6 +57,7 @@ def lower(
     """
     mesh = mesh or MeshShape(table.num_ranks)
     dims: dict[str, int | None] = batch_dims if batch_dims is not None else dict.fromkeys(traced.batch, 0)
+    stages = split_backward(stages) if is_kind(table.cells, "I", "W").any() else stages
     source = Source(traced, stages, table, mesh, optimizer, dims, mean_buffers, layout)
     check_source(source)
     made = Shared(source)

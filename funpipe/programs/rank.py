@@ -1,13 +1,23 @@
 """The program of one rank: its row of the schedule, task by task, and the end of the step."""
 
-from funpipe._errors import ProgramError
 from funpipe.programs.binding import Binding
-from funpipe.programs.instructions import Accumulate, Instruction, Microbatch, PostRecv, Run, Send, WaitRecv, Zero
+from funpipe.programs.instructions import (
+    Accumulate,
+    Instruction,
+    Microbatch,
+    Overlap,
+    PostRecv,
+    Run,
+    Send,
+    WaitRecv,
+    Zero,
+)
 from funpipe.programs.program import Program
 from funpipe.programs.shared import Shared
 from funpipe.programs.tail import Tail
+from funpipe.schedules import Overlap as Pair
 from funpipe.schedules import Task
-from funpipe.stages.stage import Region, Stage
+from funpipe.stages.stage import Kind, Region, Stage
 
 
 class Rank:
@@ -24,7 +34,7 @@ class Rank:
         self.stages = tuple(s for s in self.source.stages if shared.placement(s.index) == rank)
         regions = [r for s in self.stages for r in shared.regions_of(s)]
         self.bindings = {r.name: Binding(shared, r, rank) for r in regions}
-        self.places = {s.index: _places(s) for s in self.stages}
+        self.places = {(s.index, kind): _places(s, kind) for s in self.stages for kind in ("B", "W")}
         self.reads = {name for r in regions for name in r.inputs}
         self.leaves = tuple(n for n in self.source.traced.batch if f"batch.{n}" in self.reads)
         self.out: list[Instruction] = []
@@ -45,31 +55,36 @@ class Rank:
         )
 
     def _accumulators(self) -> list[str]:
-        return [accumulator for s in self.stages for accumulator in self.places[s.index][0]]
+        return [accumulator for s in self.stages for accumulator in self.places[s.index, "B"][0]]
 
-    def _task(self, task: Task) -> None:
+    def _task(self, cell: Task | Pair) -> None:
+        """One cell of the row: a task that has work, or two at once; the messages of both go before and behind."""
+        tasks = [t for t in (cell if isinstance(cell, Pair) else (cell,)) if self._region(t) is not None]
+        bindings = [self.bindings[f"{t.kind}{t.stage}"] for t in tasks]
+        for task, binding in zip(tasks, bindings, strict=True):
+            self._slices(task.microbatch)
+            self._receive(binding, task)
+        runs = [self._run(task, binding) for task, binding in zip(tasks, bindings, strict=True)]
+        self.out += [Overlap(*runs)] if len(runs) == 2 else runs
+        for task in tasks:
+            self._keep(task)
+        for task, binding in zip(tasks, bindings, strict=True):
+            self._send(binding, task)
+
+    def _region(self, task: Task) -> Region | None:
+        return self.source.stages[task.stage].region(task.kind)
+
+    def _run(self, task: Task, binding: Binding) -> Run:
         stage = self.source.stages[task.stage]
-        region = self._region(stage, task)
-        if region is None:
-            return
-        binding = self.bindings[region.name]
-        self._slices(task.microbatch)
-        self._receive(binding, task)
         reads = binding.reads(task.microbatch, lambda name: self._version(name, task, stage))
-        self.out.append(Run(region.name, task.microbatch, reads, binding.writes(task.microbatch)))
-        if task.kind == "F":
-            self._keep_buffers(stage, task.microbatch)
-        else:
-            self._accumulate(stage, task.microbatch)
-        self._send(binding, task)
+        return Run(f"{task.kind}{task.stage}", task.microbatch, reads, binding.writes(task.microbatch))
 
-    def _region(self, stage: Stage, task: Task) -> Region | None:
-        if task.kind not in ("F", "B"):
-            raise ProgramError(
-                f"{task} asks for a backward split into I and W, which is not lowered yet: use a schedule with whole "
-                "backwards (1f1b, gpipe)."
-            )
-        return stage.F if task.kind == "F" else stage.B
+    def _keep(self, task: Task) -> None:
+        """What a task leaves for later ones of its stage: the new buffers, or the gradients added up."""
+        if task.kind == "F":
+            self._keep_buffers(self.source.stages[task.stage], task.microbatch)
+        elif task.kind in ("B", "W"):
+            self._accumulate(task)
 
     def _slices(self, index: int) -> None:
         if self.leaves and f"batch.{self.leaves[0]}@{index}" not in self.present:
@@ -107,10 +122,10 @@ class Rank:
             if kind == "buffer":
                 self.buffers[(stage.index, leaf)] = f"{value}@{index}"
 
-    def _accumulate(self, stage: Stage, index: int) -> None:
-        accumulators, values = self.places[stage.index]
+    def _accumulate(self, task: Task) -> None:
+        accumulators, values = self.places[task.stage, task.kind]
         if accumulators:
-            self.out.append(Accumulate(accumulators, tuple([f"{value}@{index}" for value in values])))
+            self.out.append(Accumulate(accumulators, tuple([f"{value}@{task.microbatch}" for value in values])))
 
     def _inputs(self, tail: Tail) -> tuple[str, ...]:
         """What must be there when the step begins, in the order: state, batch, constants."""
@@ -136,7 +151,7 @@ class Rank:
         return bool(mine & set(holders)) and not (home is not None and home[0].stage in mine)
 
 
-def _places(stage: Stage) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The accumulators of a stage, and the value that each takes of every microbatch."""
-    places = [(f"acc.{leaf}.{k}", value) for leaf, found in stage.terms.items() for k, value in found]
+def _places(stage: Stage, kind: Kind) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The accumulators of a stage, and the value that each takes of every microbatch from a B or a W."""
+    places = [(f"acc.{leaf}.{k}", value) for leaf, found in stage.terms_in(kind).items() for k, value in found]
     return tuple(name for name, _ in places), tuple(value for _, value in places)

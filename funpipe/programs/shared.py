@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from funpipe._typing import TensorType
 from funpipe.programs.layout import Layout, layout
 from funpipe.programs.message import Message
 from funpipe.programs.source import Source
 from funpipe.programs.types import value_types
 from funpipe.schedules import Table
+from funpipe.schedules.codes import IDLE, pair_of
+from funpipe.schedules.task import KINDS
 from funpipe.stages.stage import Region, Stage
 
 
@@ -26,15 +30,17 @@ class Shared:
         count = source.table.num_microbatches
         self.types = value_types(source.traced, source.stages, self.layout, count, source.batch_dims)
         self.makers = source.makers
-        self.differentiates = any(s.terms for s in source.stages) and not _is_forward_only(source.table)
+        trains = any(s.terms for s in source.stages)
+        self.kinds = _kinds(source.table) if trains else [{"F"}] * len(source.stages)
+        self.differentiates = any(kinds != {"F"} for kinds in self.kinds)
         self.readers: dict[str, dict[int, None]] = {}
         for stage in source.stages:
             for value in (v for r in self.regions_of(stage) for v in r.inputs if v in self.makers):
                 self.readers.setdefault(value, {}).setdefault(self.placement(stage.index))
 
     def regions_of(self, stage: Stage) -> tuple[Region, ...]:
-        """The regions of a stage that the programs run: an evaluation runs the forward alone."""
-        return stage.regions if self.differentiates else (stage.F,)
+        """The regions of a stage that the programs run: those of the kinds that the table has for it."""
+        return tuple(r for r in stage.regions if r.kind in self.kinds[stage.index])
 
     def placement(self, stage: int) -> int:
         """The rank of a stage."""
@@ -51,5 +57,17 @@ class Shared:
         return known.id
 
 
-def _is_forward_only(table: Table) -> bool:
-    return all(t.kind == "F" for rank in range(table.num_ranks) for t in table.order(rank))
+def _kinds(table: Table) -> list[set[str]]:
+    """For each stage the kinds of its tasks: F, and B or I and W or, mixed, all; F alone in an evaluation."""
+    codes = table.cells[table.cells != IDLE]
+    of_stage = pair_of(codes) // table.num_microbatches
+    found = np.zeros((table.num_stages, len(KINDS)), bool)
+    found[of_stage, codes & 3] = True
+    trains = bool(found[:, 1:].any())
+    return [_whole({kind for kind, has in zip(KINDS, row, strict=True) if has}, trains) for row in found]
+
+
+def _whole(kinds: set[str], trains: bool) -> set[str]:
+    """What a stage needs if it has tasks of these kinds, so that the verifier finds what the table lacks."""
+    split = {"I", "W"} if kinds & {"I", "W"} else set()
+    return {"F"} | split | ({"B"} if "B" in kinds or (trains and not split) else set())

@@ -1,7 +1,8 @@
 """Programs as text, one instruction a line, and back.
 
 A line is `made, values = word field field …`: atoms are bare, or in JSON quotes where a name has spaces or brackets;
-tuples are in brackets. What an instruction makes stands in front and is only read back where it is a field.
+tuples, and runs inside an overlap, are in brackets. What an instruction makes stands in front and is only read back
+where it is a field.
 """
 
 import json
@@ -19,6 +20,7 @@ from funpipe.programs.program import Program
 _KINDS: dict[str, Any] = {
     "slice": ins.Microbatch,
     "run": ins.Run,
+    "overlap": ins.Overlap,
     "zero": ins.Zero,
     "accumulate": ins.Accumulate,
     "send": ins.Send,
@@ -125,6 +127,8 @@ def _makes(kind: Any) -> bool:
 
 
 def _write(value: Any) -> str:
+    if isinstance(value, ins.Run):
+        return _write((value.region, value.microbatch, value.reads, value.writes))
     if isinstance(value, tuple):
         return f"({' '.join(map(_write, value))})"
     text = str(value)
@@ -148,7 +152,10 @@ def _atom(token: str) -> str:
 
 
 def _typed(value: Any, kind: Any) -> Any:
-    """An atom or tuple of atoms as the type of its field."""
+    """An atom or tuple of atoms as the type of its field; a run inside another instruction is a tuple of its fields."""
+    if kind is ins.Run:
+        types = _types(kind)
+        return ins.Run(*(_typed(v, types[f.name]) for v, f in zip(value, fields(kind), strict=True)))
     if get_origin(kind) is tuple:
         return tuple(_typed(v, get_args(kind)[0]) for v in value)
     if isinstance(kind, UnionType):

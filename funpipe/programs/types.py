@@ -34,7 +34,7 @@ def value_types(
     types = {f"param.{n}": t for n, t in traced.params.items()} | {f"leaf.{n}": t for n, t in traced.params.items()}
     types |= {f"tied.{n}": t for n, t in traced.params.items()}
     types |= {f"buffer.{n}": t for n, t in traced.buffers.items()}
-    types |= {f"const.{n}": TensorType.of(t) for n, t in traced.consts.items()}
+    types |= {f"const.{n}": replace(TensorType.of(t), device=device) for n, t in traced.consts.items()}
     for name, kind in traced.batch.items():
         types[f"batch.{name}"] = whole_batch(kind, batch_dims[name], num_microbatches)
         types |= {f"batch.{name}{number}": kind for number in numbers}

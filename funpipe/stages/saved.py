@@ -34,8 +34,39 @@ def saved_bytes(stage: Stage) -> int:
         (80, 0)
     """
     read = () if stage.B is None else stage.B.inputs
-    held = {n for n in stage.F.inputs if not _is_there(stage, n)} | ({*stage.F.outputs} - _waiting(stage))
+    held = _held(stage)
     return sum(stage.F.types[n].nbytes for n in read if n in held)
+
+
+def bytes_for_weights(stage: Stage) -> int:
+    """The bytes of the values of one microbatch that a split stage holds from its I to its W.
+
+    These are what W reads of what the forward saved, of what I received and of what I leaves it. As in `saved_bytes`,
+    what is there anyway does not count.
+
+    Args:
+        stage: a stage whose backward is split.
+
+    Returns:
+        The bytes; 0 if it has no W.
+
+    Example:
+        >>> import torch, funpipe as fp
+        >>> loss = lambda p, x: torch.tanh(torch.tanh(x @ p["a"]) @ p["b"]).sum()
+        >>> traced = fp.trace(loss, {"a": torch.ones(3, 3), "b": torch.ones(3, 2)}, torch.ones(4, 3))
+        >>> first, last = fp.stages.split_backward(fp.stages.partition(traced, (2,)))
+        >>> fp.stages.bytes_for_weights(last), last.W.inputs
+        (80, ('tanh', 'tanh_backward_of_I1'))
+    """
+    if stage.W is None:
+        return 0
+    of_i = {n for n in (*stage.I.inputs, *stage.I.outputs) if not _is_there(stage, n)} if stage.I else set()
+    return sum(stage.W.types[n].nbytes for n in stage.W.inputs if n in (_held(stage) | of_i) - _waiting(stage))
+
+
+def _held(stage: Stage) -> set[str]:
+    """What a forward makes or receives for this one microbatch, but for results."""
+    return {n for n in stage.F.inputs if not _is_there(stage, n)} | ({*stage.F.outputs} - _waiting(stage))
 
 
 def returned(region: Region) -> dict[str, fx.Node]:

@@ -195,10 +195,10 @@ def two_ranks(folder: Path) -> dict[str, Any]:
 
 
 def two_compiled() -> dict[str, Any]:
-    """20 steps of both schedules, each compiled."""
+    """20 steps of three schedules, each compiled."""
     torch.set_num_threads(1)
     mesh = fp.mesh(pp=2, device="cpu", timeout=300)
-    return {name: training(mesh, MOMENTUM, backend="step", schedule=name) for name in ("gpipe", "1f1b")}
+    return {name: training(mesh, MOMENTUM, backend="step", schedule=name) for name in ("gpipe", "1f1b", "zb-h1")}
 
 
 def two_compiled_replicas() -> dict[str, Any]:

@@ -192,7 +192,7 @@ def test_twenty_compiled_steps_are_those_of_torch_and_of_the_other_schedule():
     """Compiles: what runs on two ranks is the code that the compiler wrote."""
     two = fp.launch(ranks.two_compiled, 2, timeout=400)
     params, wanted = eager(loss_fn, params_of(), batches(STEPS), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9))
-    for name in ("gpipe", "1f1b"):
+    for name in ("gpipe", "1f1b", "zb-h1"):
         assert same_metrics(two[0][name], two[1][name])
         assert largest_loss_error(losses(two[0][name]), wanted) < 1e-5
         assert largest_error(two[0][name]["params"], params) < 1e-5

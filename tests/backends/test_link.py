@@ -12,6 +12,7 @@ from funpipe._typing import TensorType
 from funpipe.backends import link
 from funpipe.backends.emit import Graph
 from funpipe.backends.inductor import Built
+from funpipe.backends.overlap import in_turns, work
 from funpipe.backends.pieces import pieces, returned
 from funpipe.tracing.operators import base_of
 from tests.backends.random_graphs import OPERATIONS, graph_of, layers_of_operations, types_of
@@ -32,7 +33,7 @@ class Played:
         self.alive = []
         self.shared = []
         names = {f"piece{i}": self._called(i) for i in range(len(self.parts))}
-        self.text = link.source("whole", self.module.graph, self.parts)
+        self.text = link.source("whole", [self.module.graph], self.parts)
         self.function = link.function_of(self.text, "whole", names)
 
     def _called(self, index):
@@ -99,7 +100,7 @@ def test_inputs_belong_to_the_pieces():
 
 def test_the_source_of_a_linked_graph():
     module, inputs = graph_of(["product"], 2)
-    assert link.source("F0", module.graph, pieces(module, types_of(inputs))) == SOURCE
+    assert link.source("F0", [module.graph], pieces(module, types_of(inputs))) == SOURCE
 
 
 SOURCE = """def F0(inputs):
@@ -177,3 +178,18 @@ def test_a_graph_that_keeps_what_an_input_was_is_not_compiled():
     for function, compiled in ((keep, False), (move, True)):
         module = make_fx(function, tracing_mode="fake")(*(torch.zeros(64) for _ in range(3)))
         assert link.keeps_old(Graph(module, (kind, kind, kind))) is not compiled
+
+
+def test_the_pieces_of_two_graphs_take_turns():
+    """As for two regions that overlap: each piece is called with what its own graph gives it."""
+    one, other = Played(["product", "product"], 4), Played(["product"], 3)
+    order = in_turns(one.parts, other.parts, lambda piece: work(piece.module.graph))
+    names = {f"piece{i}": link.one_by_one(part.module) for i, part in enumerate(order)}
+    text = link.source("both", [one.module.graph, other.module.graph], order)
+    found, expected = ([t.clone() for t in (*one.inputs, *other.inputs)] for _ in range(2))
+    results = link.function_of(text, "both", names)(list(found))
+    count = len(one.inputs)
+    wanted = [*one.module(*expected[:count]), *other.module(*expected[count:])]
+    assert len(one.parts) > 1 and len(other.parts) > 1
+    assert order[: len(one.parts)] != one.parts
+    assert all(torch.equal(a, b) for a, b in zip([*results, *found], [*wanted, *expected], strict=True))

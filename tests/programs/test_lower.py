@@ -130,14 +130,6 @@ def test_another_number_of_ranks_than_the_mesh_has():
     assert text == "the schedule's table has 2 ranks, but the mesh has pp=4: make the table with num_ranks=4."
 
 
-def test_a_split_backward_is_refused():
-    traced = traced_of(chain)
-    table = Table.from_rows([[Task(k, 0, 0) for k in "FIW"]], placement=(0,), num_microbatches=1)
-    text = error_of(traced, stages_of(traced, 1), table)
-    assert text.startswith("0I0 asks for a backward split into I and W")
-    assert text.endswith("use a schedule with whole backwards (1f1b, gpipe).")
-
-
 def test_buffers_need_forwards_in_order():
     traced = traced_of(normalized)
     row = [Task("F", 0, 1), Task("F", 0, 0), Task("B", 0, 0), Task("B", 0, 1)]

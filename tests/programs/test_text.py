@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from funpipe._errors import ProgramError
 from funpipe.programs import Program, parse
-from funpipe.programs.instructions import Instruction, Run, Scale, Zero
+from funpipe.programs.instructions import Instruction, Overlap, Run, Scale, Zero
 from funpipe.programs.text import instruction_text, parse_instruction
 from tests.programs.models import MODELS, programs_of
 
@@ -23,6 +23,8 @@ def value_of(kind):
         return st.lists(value_of(get_args(kind)[0]), max_size=3).map(tuple)
     if kind == int | str:
         return st.integers(1, 99) | plain
+    if kind is Run:
+        return instructions_of(kind)
     simple = {int: numbers, float: st.floats(0, 9), bool: st.booleans(), str: names}
     return simple[kind] if kind in simple else st.sampled_from(get_args(kind))
 
@@ -63,6 +65,14 @@ def test_names_with_signs_of_the_text_are_quoted():
     line = 'z@1 = run F0 1 ("batch.a = b@1" "param.x, y")'
     assert instruction_text(run) == line
     assert parse_instruction(line) == run
+
+
+def test_two_at_once_stand_in_brackets():
+    pair = Overlap(Run("F0", 1, ("x@1",), ("y@1", "z@1")), Run("B2", 0, ("x@1", "g@0"), ()))
+    line = "y@1, z@1 = overlap (F0 1 (x@1) (y@1 z@1)) (B2 0 (x@1 g@0) ())"
+    assert instruction_text(pair) == line
+    assert parse_instruction(line) == pair
+    assert pair.reads == ("x@1", "g@0")
 
 
 def test_a_number_and_a_name_to_divide_by():

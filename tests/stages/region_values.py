@@ -22,6 +22,15 @@ def run_regions(stages: tuple[Stage, ...], leaves: dict[str, Tensor]) -> dict[st
     return values
 
 
+def run_halves(stages: tuple[Stage, ...], leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All forwards, then of each stage from the last to the first I and, with nothing else of it left, W."""
+    values = dict(leaves)
+    halves = [r for s in reversed(stages) for r in (s.I, s.W) if r is not None]
+    for region in [s.F for s in stages] + halves:
+        run_region(region, values)
+    return values
+
+
 def run_region(region: Region, values: dict[str, Tensor]) -> None:
     """Runs one region and adds its outputs: of the types it names, in memory of their own."""
     inputs = [values[name] for name in region.inputs]

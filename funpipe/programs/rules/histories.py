@@ -24,6 +24,7 @@ from funpipe.programs.instructions import (
     Squares,
     Store,
     Update,
+    runs_of,
 )
 from funpipe.programs.program import Program, Programs
 from funpipe.programs.rules.failure import failure
@@ -45,12 +46,13 @@ def histories(programs: Programs) -> None:
 
 def _found(programs: Programs, program: Program) -> dict[str, History]:
     holder = holders(programs, program)
-    others = (i for i in program.instructions if not isinstance(i, Run))
+    others = (i for i in program.instructions if not runs_of(i))
     told = {name for i in others for name, _ in _events(i, holder)}
     told |= {name for r in programs.regions.values() for name in r.inputs if name.startswith("param.")}
     found: dict[str, History] = {}
     for at, i in enumerate(program.instructions):
-        events = _of_run(i, holder, told) if isinstance(i, Run) else _events(i, holder)
+        runs = runs_of(i)
+        events = [event for run in runs for event in _of_run(run, holder, told)] if runs else _events(i, holder)
         for name, word in dict.fromkeys(events):
             found.setdefault(name, []).append((at, word))
     return found

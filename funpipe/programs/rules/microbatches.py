@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from funpipe.programs.instructions import Accumulate, Flatten, Reduce, Run, Send, WaitRecv
+from funpipe.programs.instructions import Accumulate, Flatten, Reduce, Send, WaitRecv, runs_of
 from funpipe.programs.program import Program, Programs
 from funpipe.programs.rules.failure import failure
 
@@ -19,16 +19,20 @@ class _Counts:
     def __init__(self, programs: Programs, program: Program) -> None:
         self.programs, self.program = programs, program
         self.made: dict[str, int] = {}
+        self.region: dict[str, str] = {}
         self.held: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self.place: dict[tuple[str, str], str] = {}
+        self.counted: set[tuple[str, str]] = set()
         self.arrived: set[str] = set()
         self.read: dict[str, int] = {}
         self.numbers = [str(i) for i in range(programs.num_microbatches)]
 
     def check(self) -> None:
         for at, instruction in enumerate(self.program.instructions):
+            for run in runs_of(instruction):
+                self.made |= dict.fromkeys(run.writes, at)
+                self.region |= dict.fromkeys(run.writes, run.region)
             match instruction:
-                case Run():
-                    self.made |= dict.fromkeys(instruction.writes, at)
                 case Accumulate():
                     for accumulator, value in zip(instruction.accumulators, instruction.values, strict=True):
                         self._add(at, accumulator, value)
@@ -47,13 +51,21 @@ class _Counts:
         if accumulator in self.read or accumulator in self.arrived:
             what = f"{accumulator!r} is already complete: it was read or received before."
             raise failure(self.program, at, what, f"adds {value}", "Accumulate before it is read or sent.")
-        if value in held or _base(last) != _base(value):
+        if not self._follows(accumulator, value):
             what = f"{accumulator!r} already holds {last!r}, and {value!r} does not follow it."
             raise failure(self.program, at, what, f"adds {value}", "Add the value of each microbatch once.")
         if self.made.get(value, at) < self.made.get(last, at):
             what = f"{value!r} was computed before {last!r} and is added to {accumulator!r} after it."
             raise failure(self.program, at, what, "out of order", "Accumulate in the order of the runs.")
         held[value] = None
+
+    def _follows(self, accumulator: str, value: str) -> bool:
+        """Whether a microbatch is new, and its value the one that the same region gave for others (B and W differ)."""
+        base, _, number = value.rpartition("@")
+        if (accumulator, number) in self.counted:
+            return False
+        self.counted.add((accumulator, number))
+        return self.place.setdefault((accumulator, self.region.get(value, "")), base) == base
 
     def _whole(self, at: int, accumulator: str) -> None:
         self.read[accumulator] = at

@@ -1,12 +1,16 @@
 """Each region runs once for each microbatch, on the rank of its stage, with inputs of its types.
 
+Where a stage has both a whole backward (B) and a split one (I and W), each microbatch takes one of the two ways; both
+would make the same values twice, which `lives` refuses.
+
 What a run reads and makes is compared as a whole with what it should, and name by name only to find the fault.
 """
 
-from funpipe.programs.instructions import Run
+from funpipe.programs.instructions import Run, runs_of
 from funpipe.programs.program import Program, Programs
 from funpipe.programs.rules.failure import failure
 from funpipe.programs.rules.interface import Interface
+from funpipe.stages.stage import Region
 
 
 def tasks(programs: Programs) -> None:
@@ -15,8 +19,8 @@ def tasks(programs: Programs) -> None:
     done: dict[tuple[str, int], int] = {}
     for program in programs.programs:
         interfaces = {name: Interface(program, region) for name, region in programs.regions.items()}
-        for at, run in enumerate(program.instructions):
-            if isinstance(run, Run):
+        for at, instruction in enumerate(program.instructions):
+            for run in runs_of(instruction):
                 _known(programs, program, at, run)
                 _once(program, at, run, done)
                 _reads(programs, program, at, run, interfaces[run.region])
@@ -89,9 +93,25 @@ def _writes(program: Program, at: int, run: Run, interface: Interface) -> None:
 
 
 def _complete(programs: Programs, homes: dict[int, Program], done: dict[tuple[str, int], int]) -> None:
+    stages: dict[int, dict[str, Region]] = {}
     for region in programs.regions.values():
+        stages.setdefault(region.stage, {})[region.kind] = region
+    for stage, regions in stages.items():
         for microbatch in range(programs.num_microbatches):
-            if (region.name, microbatch) not in done:
-                program = homes[region.stage]
-                what = f"{region.name} never runs for microbatch {microbatch}."
-                raise failure(program, len(program.instructions), what, "missing", f"Add it to rank {program.rank}.")
+            missing = [r for r in _due(regions, microbatch, done) if (r.name, microbatch) not in done]
+            if missing:
+                _missing(homes[stage], missing[0], microbatch)
+
+
+def _due(regions: dict[str, Region], microbatch: int, done: dict[tuple[str, int], int]) -> list[Region]:
+    """The regions of a stage that a microbatch has to run: all, or of both ways of a backward the one that it takes."""
+    if "B" not in regions or not regions.keys() & {"I", "W"}:
+        return list(regions.values())
+    split = any((regions[k].name, microbatch) in done for k in ("I", "W") if k in regions)
+    return [region for kind, region in regions.items() if kind == "F" or (kind != "B") == split]
+
+
+def _missing(program: Program, region: Region, microbatch: int) -> None:
+    cell = f"{region.stage}{region.kind}{microbatch}"
+    what = f"{cell} is missing: {region.name} never runs for microbatch {microbatch}."
+    raise failure(program, len(program.instructions), what, "missing", f"Add it to rank {program.rank}.")

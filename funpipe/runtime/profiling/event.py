@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 SHARES: dict[str, tuple[str, ...]] = {
     "compute": (
-        *("F", "B", "I", "W", "slice", "zero", "accumulate", "flatten", "scale", "squares", "reduce", "constant"),
-        *("free", "start", "end"),
+        *("F", "B", "I", "W", "overlap"),
+        *("slice", "zero", "accumulate", "flatten", "scale", "squares", "reduce", "constant", "free", "start", "end"),
     ),
     "communication": ("send", "post_recv", "all_reduce"),
     "bubble": ("wait_recv", "wait_send"),
@@ -25,10 +25,10 @@ class Event:
         rank: the global rank.
         text: the instruction as the program writes it; several lines where one call does several: an update, with the
             scaling before it.
-        kind: F, B, I, W for a region; the program's word for any other instruction (`send`, `wait_recv`, `update`);
-            `before` and `after` for what the host does around the compiled step (checks, agreement of the ranks,
-            arguments; state and metrics), `start` and `end` for the views, the optimizer's numbers and the count of
-            steps that stand around its instructions.
+        kind: F, B, I, W for a region, `overlap` for two at once; the program's word for any other instruction (`send`,
+            `wait_recv`, `update`); `before` and `after` for what the host does around the compiled step (checks,
+            agreement of the ranks, arguments; state and metrics), `start` and `end` for the views, the optimizer's
+            numbers and the count of steps that stand around its instructions.
         stage: which stage it belongs to; None if to none, or to several.
         microbatch: which microbatch; None if to none.
         start: in seconds, from the first event of all ranks, on a clock that they share.

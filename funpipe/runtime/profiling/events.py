@@ -15,6 +15,7 @@ from funpipe.programs.instructions import (
     Update,
     WaitRecv,
     WaitSend,
+    runs_of,
 )
 from funpipe.programs.program import Program, Programs
 from funpipe.programs.text import instruction_text
@@ -35,7 +36,7 @@ class Events:
 
     def __init__(self, programs: Programs, program: Program, rank: int) -> None:
         self.programs, self.rank = programs, rank
-        runs = [i for i in program.instructions if isinstance(i, Run)]
+        runs = [run for i in program.instructions for run in runs_of(i)]
         uses = [(v, programs.regions[r.region].stage) for r in runs for v in (*r.writes, *r.reads)]
         self.stages = dict(reversed(uses))  # a message's stage is the one that makes its value, or first reads it
         self.values = {i.message: i.value for i in program.instructions if isinstance(i, Send | WaitRecv)}
