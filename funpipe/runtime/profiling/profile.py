@@ -1,10 +1,9 @@
 """`Profile`: the events of one step of all ranks."""
 
-import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
+from funpipe._trace_events import write
 from funpipe._typing import MeshShape
 from funpipe.runtime.profiling.event import SHARES, Event
 from funpipe.runtime.profiling.text import kinds_text, shares_text
@@ -68,8 +67,7 @@ class Profile:
         Args:
             path: of the file, by custom ending in `.json`; call it on one rank.
         """
-        content = {"traceEvents": trace_events(self.events, self.mesh), "displayTimeUnit": "ms"}
-        Path(path).write_text(json.dumps(content))
+        write(path, trace_events(self.events, self.mesh))
 
 
 def _shares(events: tuple[Event, ...]) -> dict[str, float]:

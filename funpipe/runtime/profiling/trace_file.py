@@ -1,12 +1,12 @@
 """A profile as trace events, which Perfetto and Chrome show; times are in microseconds.
 
-Source: "Trace Event Format", the document of the Chromium project: complete events (`ph` X), flow events (s, f) and
-metadata events (M). A flow event belongs to the slice of its process and thread that is under way at its time.
+Source: "Trace Event Format", the document of the Chromium project: besides what `_trace_events` writes, flow events
+(`ph` s, f). A flow event belongs to the slice of its process and thread that is under way at its time.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
+from funpipe._trace_events import TraceEvent, process, span
 from funpipe._typing import MeshShape
 from funpipe.runtime.profiling.event import Event
 
@@ -14,37 +14,28 @@ _LONGEST = 300
 """Characters of an instruction that are shown."""
 
 
-def trace_events(events: Sequence[Event], mesh: MeshShape) -> list[dict[str, Any]]:
+def trace_events(events: Sequence[Event], mesh: MeshShape) -> list[TraceEvent]:
     """The contents of a trace file: names of the rows, instructions, and arrows between them."""
     return [*_rows(mesh), *map(_slice, events), *_arrows(events, mesh)]
 
 
-def _rows(mesh: MeshShape) -> Iterator[dict[str, Any]]:
+def _rows(mesh: MeshShape) -> Iterator[TraceEvent]:
     for rank in range(mesh.pp * mesh.dp):
         replica = f" (replica {rank // mesh.pp}, pipeline rank {rank % mesh.pp})" if mesh.dp > 1 else ""
-        yield {"ph": "M", "name": "process_name", "pid": rank, "tid": 0, "args": {"name": f"rank {rank}{replica}"}}
-        yield {"ph": "M", "name": "process_sort_index", "pid": rank, "tid": 0, "args": {"sort_index": rank}}
+        yield from process(rank, f"rank {rank}{replica}")
 
 
-def _slice(event: Event) -> dict[str, Any]:
-    return {
-        "ph": "X",
-        "name": event.name,
-        "cat": event.share,
-        "pid": event.rank,
-        "tid": 0,
-        "ts": 1e6 * event.start,
-        "dur": 1e6 * event.duration,
-        "args": {
-            "instruction": event.text[:_LONGEST],
-            "stage": event.stage,
-            "microbatch": event.microbatch,
-            "bytes": event.nbytes,
-        },
+def _slice(event: Event) -> TraceEvent:
+    arguments = {
+        "instruction": event.text[:_LONGEST],
+        "stage": event.stage,
+        "microbatch": event.microbatch,
+        "bytes": event.nbytes,
     }
+    return span(event.name, event.share, (event.rank, 0), (event.start, event.end), arguments)
 
 
-def _arrows(events: Sequence[Event], mesh: MeshShape) -> Iterator[dict[str, Any]]:
+def _arrows(events: Sequence[Event], mesh: MeshShape) -> Iterator[TraceEvent]:
     """From each send to the wait for its message: into the middle of what is left of the wait when the send begins."""
     sends = {_message(e, mesh): e for e in events if e.kind == "send"}
     waits = {_message(e, mesh): e for e in events if e.kind == "wait_recv"}

@@ -8,6 +8,7 @@ from funpipe.programs.instructions import PostRecv, Send, WaitRecv, WaitSend
 from funpipe.programs.text import instruction_text
 from funpipe.runtime.profiling.event import SHARES
 from funpipe.runtime.profiling.events import Events, word_of
+from funpipe.schedules import Table
 from tests.programs.models import programs_of, tied
 
 CLIPPED = optim.chain(optim.clip_by_global_norm(0.1), optim.adamw(1e-2))
@@ -69,3 +70,13 @@ def test_a_block_with_an_update_is_an_update(programs):
     _, first, block, last, _ = events_of(programs, 0, [(), instructions[at - 1 : at + 1], ()])
     assert (first.kind, block.kind, last.kind) == ("start", "update", "end")
     assert block.text.count("\n") == 1
+
+
+def test_two_at_once_are_one_event():
+    """Of two stages and two microbatches, so of none; their values belong to the stage that makes them."""
+    rows = "rank 0 | 0F0 0F1 0B0 0B1\nrank 1 | 1F0 1F1&1B0 1B1"
+    table = Table.parse(f"stage -> rank: 0 1; microbatches: 2\n{rows}")
+    found = events_of(optimize(programs_of(tied, 2, schedule=table)), 1)
+    (pair,) = [event for event in found if event.kind == "overlap"]
+    assert (pair.stage, pair.microbatch, pair.share, pair.name) == (None, None, "compute", "overlap")
+    assert {event.stage for event in found if event.kind == "send" and event.microbatch is not None} == {1}

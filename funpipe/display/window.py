@@ -1,0 +1,83 @@
+"""Which part of something large is shown."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from sys import maxsize
+
+import numpy as np
+
+from funpipe._errors import ScheduleError
+
+MOST_RANKS = 64
+MOST_BOXES = 4000
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part that somebody asks for.
+
+    Args:
+        ranks: whose rows; None: all, of many the first `MOST_RANKS`.
+        time: begin and end; None: all, of many boxes about as long as the first `most_boxes` take.
+        most_ranks: that are shown unasked.
+        most_boxes: that are shown unasked.
+    """
+
+    ranks: tuple[int, ...] | None = None
+    time: tuple[float, float] | None = None
+    most_ranks: int = MOST_RANKS
+    most_boxes: int = MOST_BOXES
+
+    @staticmethod
+    def of(ranks: Iterable[int] | None, time: tuple[float, float] | None) -> "Window":
+        """Checked.
+
+        Raises:
+            ScheduleError: no ranks, or a time that ends before it begins.
+        """
+        chosen = None if ranks is None else tuple(ranks)
+        if chosen is not None and not chosen:
+            raise ScheduleError("ranks is empty; name at least one rank, or leave it out for all.")
+        if time is not None and not (np.isfinite(time).all() and time[0] < time[1]):
+            raise ScheduleError(f"time={time!r} is no stretch of time; pass (begin, end) with begin before end.")
+        return Window(chosen, time)
+
+    def rows(self, num_ranks: int) -> list[int]:
+        """The ranks that are shown, of so many.
+
+        Raises:
+            ScheduleError: a rank that does not exist.
+        """
+        wrong = [rank for rank in self.ranks or () if not 0 <= rank < num_ranks]
+        if wrong:
+            raise ScheduleError(f"rank {wrong[0]} is not in the picture; use ranks 0 to {num_ranks - 1}.")
+        return list(range(min(num_ranks, self.most_ranks)) if self.ranks is None else self.ranks)
+
+    def span(self, start: np.ndarray, end: np.ndarray) -> tuple[float, float]:
+        """Begin and end of what is shown of boxes with these times (NaN: none)."""
+        if self.time is not None:
+            return self.time
+        times = start[~np.isnan(start)]
+        last = float(np.nanmax(end, initial=0.0))
+        if times.size > self.most_boxes:
+            last = min(last, float(np.partition(times, self.most_boxes)[self.most_boxes]))
+        return 0.0, last if last > 0 else 1.0
+
+
+EVERYTHING = Window(most_ranks=maxsize, most_boxes=maxsize)
+
+
+def inside(start: np.ndarray, end: np.ndarray, begin: float, stop: float) -> np.ndarray:
+    """Which boxes a stretch of time shows anything of; one without length is seen at both its ends."""
+    shown = (end > begin) & (start < stop)
+    return shown | ((start == end) & (start >= begin) & (end <= stop))
+
+
+def note(rows: list[int], num_ranks: int, span: tuple[float, float], last: float) -> str:
+    """What a reader is told about the rest."""
+    parts = []
+    if len(rows) < num_ranks:
+        parts.append(f"{len(rows)} of {num_ranks} ranks")
+    if span[0] > 0 or span[1] < last:
+        parts.append(f"time {span[0]:g} to {span[1]:g} of {last:g}")
+    return f"{', '.join(parts)}: ranks= and time= choose others" if parts else ""

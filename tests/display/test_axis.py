@@ -1,0 +1,26 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from funpipe.display.axis import ticks
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "most", "expected"),
+    [
+        (0, 8, 8, [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (0, 8, 5, [0, 2, 4, 6, 8]),
+        (3, 11, 2, [5, 10]),
+        (0, 0.003, 3, [0, 0.001, 0.002, 0.003]),
+        (0, 40000, 4, [0, 10000, 20000, 30000, 40000]),
+    ],
+)
+def test_round_numbers(begin, end, most, expected):
+    assert ticks(begin, end, most) == expected
+
+
+@given(st.floats(0, 1e9), st.floats(1e-6, 1e9), st.integers(1, 30))
+def test_inside_and_not_too_many(begin, length, most):
+    found = ticks(begin, begin + length, most)
+    assert len(found) <= most + 1
+    assert found == sorted(found)
