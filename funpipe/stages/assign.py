@@ -2,9 +2,9 @@
 
 The forward is cut by position. The backward mirrors it, and is placed by what each node reads: a node runs on the
 highest stage, not above its incoming gradients, that already has all the forward values it reads; a leaf's gradient
-is added up on a stage that uses the leaf. Then a node sinks to the stage of its readers where that moves no more bytes,
-and a product in any case, for the cut has reckoned with its work there. The arithmetic is that of the graph wherever it
-is cut.
+is added up on a stage that uses the leaf. Then a node sinks towards its readers, to the lowest stage that has the
+values it needs, where that moves no more bytes, and a product in any case, for the cut has reckoned with its work
+there. The arithmetic is that of the graph wherever it is cut.
 """
 
 from bisect import bisect_right
@@ -123,8 +123,10 @@ def _sink_one(
     reads: tuple[fx.Node, ...],
     backward: set[fx.Node],
 ) -> None:
-    low = max(readers.get(node, ()), default=made.stage[node])
-    if low >= made.stage[node] or not all(made.available(r, low) for r in reads if r not in backward):
+    saved = [r for r in reads if r not in backward]
+    stages = range(max(readers.get(node, ()), default=made.stage[node]), made.stage[node])
+    low = next((s for s in stages if all(made.available(r, s) for r in saved)), None)
+    if low is None:
         return
     new = [r for r in reads if r in backward and low not in readers.get(r, ()) and made.stage[r] > low]
     if is_product(node) or _nbytes([node]) >= _nbytes(new):

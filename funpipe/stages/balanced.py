@@ -1,19 +1,16 @@
-"""Cuts that make the most expensive stage as cheap as possible."""
+"""Cuts that make the slowest stage as fast as possible."""
 
 from dataclasses import dataclass, field
 from typing import final
 
-import numpy as np
-
 from funpipe._errors import FunpipeTypeError, StageError
+from funpipe.stages.amounts import Amounts
+from funpipe.stages.best import best_bounds
 from funpipe.stages.costs import Costs, Roofline
 from funpipe.stages.cutter import Cutter
 from funpipe.stages.line import Line
-from funpipe.stages.min_max import Matrix, min_max
+from funpipe.stages.memory import Memory
 from funpipe.tracing.traced import Traced
-
-BACKWARD = 2
-"""The work of a backward, in forwards: one product each for the gradients of the input and of the weights."""
 
 
 @final
@@ -24,53 +21,51 @@ class Balanced(Cutter):
     Args:
         num_stages: how many.
         costs: the time of a node, and of a transfer.
+        memory: what a rank may hold; None: anything.
     """
 
     num_stages: int
     costs: Costs = field(default_factory=Roofline)
+    memory: Memory | None = None
 
     def __call__(self, traced: Traced) -> tuple[int, ...]:
         """The exact optimum over all positions where a cut is possible."""
         line = Line(traced)
-        if self.num_stages > len(line.boundaries) - 1:
+        if self.num_stages > line.num_segments:
             raise StageError(
                 f"balanced({self.num_stages}) asks for more stages than the loss function can be cut into: it has "
-                f"{len(line.boundaries) - 1} operations that can be a stage. Ask for at most that many."
+                f"{line.num_segments} operations that can be a stage. Ask for at most that many."
             )
-        moved = line.moved()
-        cuts = min_max(self._cost(line, traced, moved), moved, self.num_stages)
-        return tuple(line.boundaries[c] for c in cuts)
-
-    def _cost(self, line: Line, traced: Traced, moved: Matrix) -> Matrix:
-        """The time of the stage from each boundary to each other: its work, and what crosses into it and back."""
-        times = [self.costs.node(n) for n in traced.forward]
-        done = np.concatenate([[0.0], np.cumsum(times)])[list(line.boundaries)]
-        cost = (1 + BACKWARD) * (done[None, :] - done[:, None]) + self._transfers(moved)
-        return np.where(np.tri(len(done), dtype=bool), np.inf, cost)
-
-    def _transfers(self, moved: Matrix) -> Matrix:
-        sizes, index = np.unique(moved, return_inverse=True)
-        times = np.array([self.costs.transfer(int(size)) if size else 0.0 for size in sizes])
-        return times[index].reshape(moved.shape)
+        bounds = best_bounds(Amounts(line, self.costs), self.num_stages, self.memory)
+        return tuple(line.boundaries[b] for b in bounds[1:-1])
 
 
-def balanced(n: int, costs: Costs | None = None) -> Balanced:
+def balanced(n: int, costs: Costs | None = None, memory_limit: int | Memory | None = None) -> Balanced:
     """Cuts into `n` stages such that the slowest one is as fast as possible.
 
-    A stage's time is that of its forward nodes three times (a backward takes about two forwards), and of what crosses
-    into it and back. The optimum over all contiguous partitions is exact; of several the one that moves the fewest
-    bytes is taken, then the one that cuts earliest. The same graph is cut in the same way on every rank.
+    A stage's time is that of its nodes in the joint graph, forward and backward, and that of receiving what crosses
+    into it, from earlier stages and from later ones. With a limit only partitions count whose ranks hold at most so
+    much (`Memory`). The optimum over all contiguous partitions is exact; of several the one that moves the fewest bytes
+    is taken, then the one that cuts earliest. The same graph is cut in the same way on every rank.
+
+    Each backward node is reckoned to the operation whose stage would run it if every position were a cut. In a stage
+    with several uses of a tied leaf, or of a value that skips operations, `partition` may run single ones elsewhere.
+
+    Where a rank has several stages, and the limit rules out the partition that is best without looking at their sum, a
+    search decides (`joint.py`). It is exact as long as it need not tell more than 20,000 ways to cut the beginning
+    apart; of more it follows the most promising, and what it finds keeps the limit, but may not be the fastest.
 
     Args:
         n: the number of stages.
         costs: the time of a node and of a transfer, in seconds; `Roofline()` by default.
+        memory_limit: the bytes that a rank may hold, or a `Memory`, which says what they are made of; None: no limit.
 
     Returns:
-        A cutter; it raises a StageError where the graph has fewer operations than `n`.
+        A cutter; it raises a StageError where the graph has fewer operations than `n`, or no cut keeps the limit.
 
     Raises:
-        FunpipeTypeError: `n` is no int.
-        StageError: `n` is less than 1.
+        FunpipeTypeError: `n` is no int, or `memory_limit` is something else.
+        StageError: `n` is less than 1, or the limit is negative.
 
     Example:
         >>> import torch, funpipe as fp
@@ -83,4 +78,5 @@ def balanced(n: int, costs: Costs | None = None) -> Balanced:
         raise FunpipeTypeError(f"balanced got {n!r}; pass the number of stages as an int.")
     if n < 1:
         raise StageError(f"balanced got {n} stages; pass an int of at least 1.")
-    return Balanced(n, Roofline() if costs is None else costs)
+    memory = memory_limit if memory_limit is None or isinstance(memory_limit, Memory) else Memory(memory_limit)
+    return Balanced(n, Roofline() if costs is None else costs, memory)

@@ -1,5 +1,6 @@
 """What a node costs: the larger of the time of its arithmetic and the time of its memory traffic (the roofline)."""
 
+import operator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,14 +44,19 @@ class Roofline:
     link: float = 5e9
 
     def node(self, node: fx.Node) -> float:
-        """The larger of the node's arithmetic time and memory time; a view is free."""
-        if is_view(node) or node.op != "call_function":
+        """The larger of the node's arithmetic time and memory time; a view, or one of several results, is free."""
+        if not computes(node):
             return 0.0
         return max(flops_of(node) / self.flops, bytes_of(node) / self.bandwidth)
 
     def transfer(self, nbytes: int) -> float:
         """Bytes over the link's bandwidth."""
         return nbytes / self.link
+
+
+def computes(node: fx.Node) -> bool:
+    """Whether a node calls an operator that computes something: it is no leaf, no view, and no part of results."""
+    return node.op == "call_function" and node.target is not operator.getitem and not is_view(node)
 
 
 def flops_of(node: fx.Node) -> int:

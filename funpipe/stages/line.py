@@ -1,12 +1,11 @@
-"""A traced forward as a line of operations, with where it can be cut and what would cross."""
+"""A traced graph as a line of segments: where the forward can be cut, and in which segment each node then runs."""
 
 from collections.abc import Iterator
+from functools import cached_property
 
-import numpy as np
 from torch import fx
 
-from funpipe.stages.costs import types_of
-from funpipe.stages.min_max import Matrix
+from funpipe.stages.assign import Assignment, assign
 from funpipe.stages.sources import Sources, owner_of
 from funpipe.tracing.traced import Traced
 
@@ -15,7 +14,9 @@ class Line:
     """The operations of a forward that a stage can own, and the boundaries between them.
 
     A boundary lies right after an operation and the items of its results, so that views and constants begin the stage
-    that follows. There is none between the operations that read and update the same buffer.
+    that follows. There is none between the operations that read and update the same buffer. A segment is what lies
+    between two neighbouring boundaries; a backward node belongs to the segment whose stage would compute it if every
+    boundary were a cut.
 
     Args:
         traced: the graph.
@@ -30,22 +31,17 @@ class Line:
         self._operation = {n: index[owner_of(n)] for n in owned}
         ends = self._ends(operations)
         joined = {i for low, high in self._buffers() for i in range(low, high)}
-        self._kept = [i for i in range(len(ends)) if i not in joined]
-        self.boundaries: tuple[int, ...] = (0, *(ends[i] for i in self._kept))
+        self.boundaries: tuple[int, ...] = (0, *(end for i, end in enumerate(ends) if i not in joined))
 
-    def moved(self) -> Matrix:
-        """The bytes that cross into the stage from each boundary to each other, and their gradients' way back."""
-        count = len(set(self._operation.values()))
-        steps = np.zeros((count + 2, count + 2))
-        for value, nbytes, readers in self._crossing():
-            before = self._operation[value]
-            for reader in readers:
-                # The first read of a stage that begins after `before` and not after `reader`, and ends after `reader`.
-                steps[before + 1, reader + 1] += nbytes
-                steps[reader + 1, reader + 1] -= nbytes
-                before = reader
-        kept = [0, *(i + 1 for i in self._kept)]
-        return steps.cumsum(axis=0).cumsum(axis=1)[np.ix_(kept, kept)]
+    @cached_property
+    def assigned(self) -> Assignment:
+        """The segment of every owned node, forward and backward, and of each place of a gradient."""
+        return assign(self.traced, self.boundaries[1:-1], self.sources)
+
+    @property
+    def num_segments(self) -> int:
+        """How many stages there can be at most."""
+        return len(self.boundaries) - 1
 
     def _ends(self, operations: list[fx.Node]) -> list[int]:
         """The position after each operation and the items that follow it; the last one is the end of the forward."""
@@ -57,16 +53,6 @@ class Line:
                 end += 1
             ends.append(end)
         return [*ends[:-1], len(self.traced.forward)] if ends else []
-
-    def _crossing(self) -> Iterator[tuple[fx.Node, int, list[int]]]:
-        """Each value that later operations read: its bytes both ways, and the operations, ascending."""
-        readers: dict[fx.Node, set[int]] = {}
-        for node, operation in self._operation.items():
-            for value in self.sources.of(node):
-                if self._operation.get(value, operation) != operation:
-                    readers.setdefault(value, set()).add(operation)
-        for value, found in readers.items():
-            yield value, sum(_both_ways(t.nbytes, t.dtype.is_floating_point) for t in types_of(value)), sorted(found)
 
     def _buffers(self) -> Iterator[tuple[int, int]]:
         """The first and the last operation that reads or updates each buffer that is updated."""
@@ -84,7 +70,3 @@ class Line:
                 touched = [self._operation[n] for n in (*touching, *made)]
                 if touching and made:
                     yield min(touched), max(touched)
-
-
-def _both_ways(nbytes: int, has_gradient: bool) -> int:
-    return 2 * nbytes if has_gradient else nbytes

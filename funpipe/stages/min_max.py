@@ -1,66 +1,115 @@
-"""Contiguous partitions of a line of items that make the most expensive part as cheap as possible.
+"""Contiguous partitions of a line that make the slowest stage as fast as possible, within the memory of each stage.
 
-With `best[k][j]` the least possible maximum over the first j items in k parts,
+Two sweeps of dynamic programming (`suffixes.py`): the first finds the least possible time of the slowest stage; the
+second, among the partitions that reach it, the one that moves the fewest bytes, and of those the one whose cuts come
+first. What the optimum of a coarser line takes bounds how far a stage can reach: a sweep looks at a narrow band only.
 
-    best[k][j] = min over i < j of max(best[k - 1][i], cost[i, j]),
-
-exactly, for any costs. Among the partitions that reach the optimum, the one that moves the fewest bytes is taken, and
-of those the one whose cuts come first.
+Source: A. Pınar and C. Aykanat, "Fast optimal load balancing algorithms for 1D partitioning", Journal of Parallel and
+Distributed Computing 64 (2004), on this recursion and on bounds for it.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-from numpy.typing import NDArray
 
-Matrix = NDArray[np.float64]
+from funpipe.stages.corners import Amounts
+from funpipe.stages.grid import NEVER, Block, Grid
+from funpipe.stages.suffixes import Step, suffixes, windows
 
-TOLERANCE = 1e-9
-"""Relative: costs are differences of sums, so that equal parts differ by rounding."""
+COARSE = 256
+"""The segments of a line that is not made coarser first."""
 
 
-def min_max(cost: Matrix, moved: Matrix, parts: int) -> tuple[int, ...]:
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """What a stage may hold.
+
+    Args:
+        nbytes: the bytes that a rank may hold.
+        in_flight: for each stage the microbatches whose saved values it holds.
+    """
+
+    nbytes: int
+    in_flight: Amounts
+
+    @staticmethod
+    def none(parts: int) -> "Limits":
+        """Nothing is limited."""
+        return Limits(NEVER, np.zeros(parts, np.int64))
+
+    @property
+    def parts(self) -> int:
+        """The number of stages."""
+        return len(self.in_flight)
+
+    def held(self, block: Block, stages: Amounts) -> Amounts:
+        """What each part holds as each stage: shape (stages, rows, columns)."""
+        return block.resident + self.in_flight[stages, None, None] * block.saved
+
+    def masked(self, amounts: Amounts, block: Block, stages: Amounts) -> Amounts:
+        """Amounts of parts, `NEVER` where a stage holds too much."""
+        if self.nbytes == NEVER:
+            return amounts[None]
+        return np.where(self.held(block, stages) <= self.nbytes, amounts, NEVER)
+
+
+def min_max(grid: Grid, limits: Limits) -> tuple[int, ...] | None:
     """The best boundaries.
 
     Args:
-        cost: `cost[i, j]`, the cost of a part from boundary i to boundary j > i; infinity elsewhere. Boundary 0 is the
-            beginning of the line, the last one its end.
-        moved: `moved[i, j]`, the bytes that cross into that part.
-        parts: how many, at least 1 and at most the number of boundaries less 1.
+        grid: the amounts of all parts of the line.
+        limits: how many stages there are, and what each may hold.
 
     Returns:
-        The `parts - 1` inner boundaries, ascending.
-
-    Example:
-        >>> cost = np.array([[np.inf, 1, 3, 6], [np.inf, np.inf, 2, 5], [np.inf] * 3 + [3], [np.inf] * 4])
-        >>> min_max(cost, np.zeros_like(cost), 2)
-        (2,)
+        The `parts + 1` boundaries, ascending, both ends among them; None if no partition keeps the limits.
     """
-    limit = _optimum(cost, parts) * (1 + TOLERANCE)
-    steps = np.where(cost <= limit, moved, np.inf)
-    return _first_of_least(steps, _least_moved(steps, parts))
+    least = slowest(grid, limits)
+    return None if least is None else fewest_bytes(grid, limits, least)
 
 
-def _optimum(cost: Matrix, parts: int) -> float:
-    """The least possible cost of the most expensive part."""
-    best = cost[0]
-    for _ in range(parts - 1):
-        best = np.maximum(best[:, None], cost).min(axis=0)
-    return float(best[-1])
+def slowest(grid: Grid, limits: Limits) -> int | None:
+    """The least possible time of the slowest stage, in ticks; None if no partition keeps the limits."""
+    reach = grid.reach(_bound(grid, limits), limits.nbytes)
+
+    def step(block: Block, stages: Amounts) -> Amounts:
+        return limits.masked(block.time, block, stages)
+
+    found = suffixes(grid, reach, windows(reach, limits.parts), step, np.maximum)
+    return None if found.best >= NEVER else found.best
 
 
-def _least_moved(steps: Matrix, parts: int) -> list[Matrix]:
-    """For each number of parts, and each boundary, the fewest bytes moved from there to the end."""
-    last = np.full(len(steps), np.inf)
-    last[-1] = 0
-    least = [last]
-    for _ in range(parts):
-        least.append((steps + least[-1]).min(axis=1))
-    return least
+def _bound(grid: Grid, limits: Limits) -> int:
+    """A time that some partition keeps: the best one with cuts at some of the boundaries."""
+    wanted = max(COARSE, 16 * limits.parts)
+    if grid.size <= 2 * wanted:
+        return NEVER
+    even = np.linspace(0, grid.size, wanted).astype(np.int64)
+    by_work = np.searchsorted(grid.done, np.linspace(0, int(grid.done[-1]), wanted))
+    found = slowest(grid.among(np.unique([*even, *np.minimum(by_work, grid.size)])), limits)
+    return NEVER if found is None else found
 
 
-def _first_of_least(steps: Matrix, least: list[Matrix]) -> tuple[int, ...]:
-    """The cuts of a partition that moves the fewest bytes, each as early as possible."""
-    cuts = [0]
-    for rest, whole in zip(least[-2::-1], least[::-1], strict=False):
-        here = cuts[-1]
-        cuts.append(int(np.flatnonzero(steps[here] + rest == whole[here])[0]))
-    return tuple(cuts[1:-1])
+def fewest_bytes(grid: Grid, limits: Limits, ticks: int) -> tuple[int, ...]:
+    """The partition that moves the fewest bytes of those whose stages take at most so long; the first of several."""
+    reach = grid.reach(ticks, limits.nbytes)
+    found = suffixes(grid, reach, windows(reach, limits.parts), _bytes_within(limits, ticks), np.add)
+    return found.bounds
+
+
+def _bytes_within(limits: Limits, ticks: int) -> Step:
+    def step(block: Block, stages: Amounts) -> Amounts:
+        return limits.masked(np.where(block.time <= ticks, block.received, NEVER), block, stages)
+
+    return step
+
+
+def least_memory(grid: Grid, in_flight: Amounts) -> tuple[int, ...]:
+    """The partition whose fullest stage holds as little as possible.
+
+    Args:
+        grid: the amounts of all parts of the line.
+        in_flight: for each stage the microbatches whose saved values it holds.
+    """
+    limits = Limits(NEVER, in_flight)
+    reach = np.full(grid.size + 1, grid.size)
+    return suffixes(grid, reach, windows(reach, limits.parts), limits.held, np.maximum).bounds

@@ -1,5 +1,5 @@
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 import pytest
@@ -8,7 +8,7 @@ from torch import nn
 
 from funpipe._errors import FunpipeTypeError, StageError
 from funpipe.functional import Out, functionalize
-from funpipe.stages import Roofline, balanced, partition
+from funpipe.stages import Memory, Roofline, balanced, partition, saved_bytes, stage_costs
 from funpipe.stages.line import Line
 from funpipe.tracing import trace
 from tests.tracing.gpt import gpt
@@ -56,22 +56,101 @@ def test_a_cut_lies_right_after_an_operation():
         assert cut in Line(traced).boundaries
 
 
-def test_it_is_the_best_of_all_cuts():
-    loss, params, batch = gpt(blocks=1)
-    traced = trace(loss, params, batch)
-    line, costs = Line(traced), Roofline()
-    moved = line.moved()
+def slowest(traced, cuts, costs):
+    """The time of the slowest stage, read off the regions of the partition."""
+    found = stage_costs(partition(traced, cuts), costs)
+    received = [found.received(s) for s in range(len(found.F))]
+    transfers = [costs.transfer(nbytes) if nbytes else 0.0 for nbytes in received]
+    return max(f + b + t for f, b, t in zip(found.F, found.B, transfers, strict=True))
 
-    def slowest(inner):
-        bounds = (0, *inner, len(line.boundaries) - 1)
-        return max(
-            3 * sum(map(costs.node, traced.forward[line.boundaries[i] : line.boundaries[j]]))
-            + costs.transfer(int(moved[i, j]))
-            for i, j in pairwise(bounds)
-        )
 
-    best = min(combinations(range(1, len(line.boundaries) - 1), 2), key=lambda inner: (slowest(inner), inner))
-    assert slowest(best) == pytest.approx(slowest([line.boundaries.index(c) for c in balanced(3)(traced)]), rel=1e-6)
+def chain(widths, rows=8):
+    params = {f"w{i}": torch.ones(pair) for i, pair in enumerate(pairwise(widths))}
+
+    def loss(p, x):
+        for w in p.values():
+            x = torch.relu(x @ w)
+        return x.sum()
+
+    return trace(loss, params, torch.ones(rows, widths[0]))
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("widths", [(16, 4, 32, 8, 16), (2, 64, 2, 64, 32), (8, 8, 8, 8, 8)])
+@pytest.mark.parametrize("costs", [Roofline(), Roofline(link=1e9), Roofline(flops=1e9, bandwidth=1e12)])
+def test_it_is_the_best_of_all_cuts(count, widths, costs):
+    """Times are those of the partition itself: forward and backward nodes, and what crosses."""
+    traced = chain(widths)
+    boundaries = Line(traced).boundaries[1:-1]
+    best = min(slowest(traced, cuts, costs) for cuts in combinations(boundaries, count - 1))
+    assert slowest(traced, balanced(count, costs)(traced), costs) == pytest.approx(best, rel=1e-9)
+
+
+def held(traced, cuts, memory, ranks):
+    """The bytes of each rank, read off the regions: leaves once a rank, slots and accumulators, saved values."""
+    stages = partition(traced, cuts)
+    total = [0] * (max(ranks) + 1)
+    for rank in range(len(total)):
+        mine = [s for s in stages if ranks[s.index] == rank]
+        leaves = {n for s in mine for n in (*s.params, *s.owned)}
+        total[rank] += sum(traced.params[n].nbytes for n in leaves)
+    for stage, in_flight in zip(stages, memory.stages_in_flight(len(stages)), strict=True):
+        rank = ranks[stage.index]
+        total[rank] += sum(round(memory.slots * traced.params[n].nbytes) for n in stage.owned)
+        total[rank] += sum(len(places) * traced.params[n].nbytes for n, places in stage.terms.items())
+        total[rank] += int(in_flight) * saved_bytes(stage)
+    return total
+
+
+def tied(rows=8):
+    """A chain whose first and last products share their weights, and whose second ones are frozen."""
+    params = {"tied": torch.ones(16, 16), "a": torch.ones(16, 16), "b": torch.ones(16, 16)}
+    params = {n: p.requires_grad_() for n, p in params.items()} | {"frozen": torch.ones(16, 16)}
+
+    def loss(p, x):
+        for name in ("tied", "frozen", "a", "b", "frozen", "tied"):
+            x = torch.relu(x @ p[name])
+        return x.sum()
+
+    return trace(loss, params, torch.ones(rows, 16))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "in_flight"), [((0, 1, 2), (3, 2, 1)), ((0, 1, 0), (3, 2, 1)), ((0, 1, 1, 0), (4, 3, 2, 1))]
+)
+def test_with_a_limit_it_is_the_best_of_all_cuts_that_keep_it(ranks, in_flight):
+    traced, costs = tied(), Roofline()
+    memory = Memory(0, in_flight, 2.0, ranks)
+    every = list(combinations(Line(traced).boundaries[1:-1], len(ranks) - 1))
+    most = {cuts: max(held(traced, cuts, memory, ranks)) for cuts in every}
+    for limit in sorted(set(most.values()))[::7]:
+        best = min(slowest(traced, cuts, costs) for cuts in every if most[cuts] <= limit)
+        found = balanced(len(ranks), costs, replace(memory, limit=limit))(traced)
+        assert most[found] <= limit and slowest(traced, found, costs) <= best * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("ranks", [(0, 1, 2), (0, 1, 0)])
+def test_a_limit_that_no_cut_keeps_names_the_rank_and_the_least_that_would_do(ranks):
+    traced = tied()
+    memory = Memory(0, 1, 2.0, ranks)
+    every = combinations(Line(traced).boundaries[1:-1], len(ranks) - 1)
+    least = min(max(held(traced, cuts, memory, ranks)) for cuts in every)
+    with pytest.raises(
+        StageError,
+        match=rf"no cut into 3 stages keeps the limit of 1000 bytes .* rank \d, would hold {least}, which is "
+        rf"{least - 1000} too many\. Allow at least {least} bytes, .* or use a schedule with fewer of them in flight\.",
+    ):
+        balanced(3, memory_limit=replace(memory, limit=1000))(traced)
+    balanced(3, memory_limit=replace(memory, limit=least))(traced)
+
+
+def test_a_plain_limit_is_for_1f1b_with_adam():
+    assert balanced(3, memory_limit=10**6) == balanced(3, memory_limit=Memory(10**6, None, 2.0, None))
+
+
+def test_a_limit_of_another_type():
+    with pytest.raises(FunpipeTypeError, match=r"a memory limit is '1 GiB'; pass the number of bytes as an int\."):
+        balanced(2, memory_limit="1 GiB")  # pyright: ignore[reportArgumentType]
 
 
 def test_costs_decide():

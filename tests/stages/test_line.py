@@ -1,8 +1,8 @@
 import torch
 
-from funpipe.stages import crossing, partition
 from funpipe.stages.line import Line
 from funpipe.tracing import trace
+from tests.tracing.gpt import gpt
 
 X = torch.ones(4, 3)
 
@@ -24,38 +24,19 @@ def test_constants_and_trailing_views_own_no_boundary():
     assert Line(traced).boundaries[-1] == len(traced.forward)
 
 
-def skipping(p, x):
-    first = x @ p["a"]
-    second = torch.tanh(first @ p["b"])
-    return (second * first[:, :2]).sum()
-
-
-def test_what_moves_into_each_stage():
-    traced = trace(skipping, {"a": torch.ones(3, 3), "b": torch.ones(3, 2)}, X)
-    moved = Line(traced).moved()
-    first, second = 2 * 4 * 3 * 4, 2 * 4 * 2 * 4  # both ways, 4 bytes each
-    assert moved[0].tolist() == [0, 0, 0, 0, 0, 0]
-    assert moved[1, 2:].tolist() == [first, first, first, first]
-    assert moved[2, 3:].tolist() == [second, first + second, first + second]
-    assert moved[3, 4:].tolist() == [first + second, first + second]
-
-
-def test_it_moves_what_the_partition_sends_forward():
-    traced = trace(skipping, {"a": torch.ones(3, 3), "b": torch.ones(3, 2)}, X)
+def test_a_backward_node_is_where_it_runs_if_every_boundary_is_a_cut():
+    traced = trace(lambda p, x: torch.tanh(x @ p["a"] @ p["b"]).sum(), {k: torch.ones(3, 3) for k in "ab"}, X)
     line = Line(traced)
-    moved = line.moved()
-    for cut in range(1, len(line.boundaries) - 1):
-        stages = partition(traced, (line.boundaries[cut],))
-        sent = [v for v, (maker, readers) in crossing(stages).items() if maker == 0]
-        assert 2 * sum(stages[0].F.types[v].nbytes for v in sent) == moved[cut, -1]
+    segment = {n.name: line.assigned.stage[n] for n in (*traced.forward, *traced.backward) if n in line.assigned.stage}
+    assert [segment[name] for name in ("mm", "mm_1", "tanh", "sum_1")] == [0, 1, 2, 3]
+    assert segment["tanh_backward"] == 2
+    assert [segment[n.name] for n in traced.backward if n.name.startswith("mm")] == [1, 1, 0]
+    assert line.assigned.places == {"a": (0,), "b": (1,)}
 
 
-def test_integers_have_no_way_back():
-    def loss(p, x):
-        best = (x @ p).argmax(1)
-        return (torch.nn.functional.one_hot(best, 3) @ (p @ p).long()).sum() * p.sum()
-
-    traced = trace(loss, torch.ones(3, 3), X)
+def test_every_owned_node_has_a_segment():
+    traced = trace(*gpt(blocks=2))
     line = Line(traced)
-    position = next(i for i, n in enumerate(traced.forward) if "argmax" in n.name)
-    assert line.moved()[line.boundaries.index(position + 1), -1] == 4 * 8
+    owned = {n for n in (*traced.forward, *traced.backward) if not line.sources.floats(n)}
+    assert owned == set(line.assigned.stage)
+    assert set(line.assigned.stage.values()) == set(range(line.num_segments))
