@@ -33,6 +33,10 @@ class ScheduleError(FunpipeError):
     """A schedule whose table breaks a rule; the text shows the grid with the failing cell marked."""
 
 
+class PlanError(FunpipeError):
+    """A cluster or a model that cannot be planned, or a plan that cannot run."""
+
+
 class ProgramError(FunpipeError):
     """A program that breaks a rule of the verifier: types, matching messages, deadlock, life of values."""
 
