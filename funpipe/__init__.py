@@ -1,8 +1,10 @@
 """funpipe: one compiled training step per device, from a pure loss function."""
 
+from funpipe import display as display
 from funpipe import functional as functional
 from funpipe import optim as optim
 from funpipe import passes as passes
+from funpipe import planning as planning
 from funpipe import programs as programs
 from funpipe import schedules as schedules
 from funpipe import stages as stages
@@ -25,6 +27,8 @@ from funpipe.functional import mean as mean
 from funpipe.functional import microbatch as microbatch
 from funpipe.functional import restore as restore
 from funpipe.functional import sum as sum
+from funpipe.planning import Cluster as Cluster
+from funpipe.planning import plan as plan
 from funpipe.runtime import Mesh as Mesh
 from funpipe.runtime import State as State
 from funpipe.runtime import checkpoint as checkpoint

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from funpipe._errors import FunpipeError, FunpipeTypeError
-from funpipe._typing import Tree
+from funpipe._typing import MeshShape, Tree
+from funpipe.backends.compiled import CudaGraph
 from funpipe.functional.tree import unflatten_named
 from funpipe.optim import Optimizer
 from funpipe.runtime.engine import Engine, advance, require_state
@@ -15,6 +16,7 @@ from funpipe.runtime.exchange import gather_buffers, gather_gradients, gather_pa
 from funpipe.runtime.follow import require_held
 from funpipe.runtime.ladder import LoweredStep, TracedStep
 from funpipe.runtime.mesh import Mesh
+from funpipe.runtime.mesh import mesh as make_mesh
 from funpipe.runtime.metrics import Metrics
 from funpipe.runtime.profiling import Profile
 from funpipe.runtime.profiling.measure import measure
@@ -212,7 +214,7 @@ def _evaluation(setup: Setup, train: Engine, batch: Tree) -> Engine:
     cutter = train.follow()
     engine = Engine(setup, False, cutter, table, lowered.all.layout, transport=train.transport)
     params, held = model.tree
-    require_held(cutter.holders, engine.prepare(params, batch, held)[1].stages)
+    require_held(cutter.holders, engine.prepare(params, batch, held, model.device)[1].stages)
     return engine
 
 
@@ -220,7 +222,7 @@ def train_step(
     loss_fn: Callable[..., Any],
     optimizer: Optimizer,
     *,
-    mesh: Mesh | None = None,
+    mesh: Mesh | MeshShape | None = None,
     stages: Cutter | int | None = None,
     schedule: str | Schedule | Table = "1f1b",
     num_microbatches: int = 1,
@@ -229,6 +231,7 @@ def train_step(
     numerics: Numerics = "exact",
     buffers: Literal["first", "mean"] = "first",
     remat: Remat | Sequence[Remat] = "none",
+    cuda_graph: CudaGraph = "auto",
 ) -> TrainStep:
     """A training step of a pure loss function, over several devices or played by one.
 
@@ -236,7 +239,8 @@ def train_step(
         loss_fn: `loss_fn(params, batch)`, with the keyword `buffers` only if it names it; returns a scalar,
             `fp.Weighted(sum, weight)`, or `fp.Out(loss, aux={"acc": fp.mean(x)}, buffers=new)`.
         optimizer: of `fp.optim`.
-        mesh: `fp.mesh(pp=..., dp=...)`; None: this process plays every rank.
+        mesh: `fp.mesh(pp=..., dp=...)`, or the `MeshShape` of one, which is made from all processes; None: this process
+            plays every rank.
         stages: `fp.stages.split_at({...})`, `fp.stages.balanced(n)`, a number of balanced stages, or None: the marks in
             the model, else as many balanced stages as the schedule has on the mesh, else one.
         schedule: a name ("1f1b", "gpipe"), a schedule, or a table.
@@ -249,6 +253,8 @@ def train_step(
             for each: `"none"`; `"full"`, all but what crosses into the stage; `fp.stages.Budget(nbytes)` or an int, the
             bytes of one microbatch that a stage may hold: the cheapest operations are run again. The bits stay the same
             in `"interpret"`.
+        cuda_graph: whether the step is recorded as a CUDA graph, which the host starts as a whole: `"auto"`, where the
+            state is on a GPU and the step exchanges no messages; True: it is an error where it cannot be; False: never.
 
     Returns:
         The step: `state = step.init(params, batch)`, then `state, metrics = step(state, batch)`.
@@ -274,7 +280,18 @@ def train_step(
         )
     return TrainStep(
         Setup(
-            loss_fn, optimizer, mesh, stages, schedule, num_microbatches, batch_spec, backend, numerics, buffers, remat
+            loss_fn,
+            optimizer,
+            make_mesh(pp=mesh.pp, dp=mesh.dp) if isinstance(mesh, MeshShape) else mesh,
+            stages,
+            schedule,
+            num_microbatches,
+            batch_spec,
+            backend,
+            numerics,
+            buffers,
+            remat,
+            cuda_graph,
         )
     )
 
@@ -329,7 +346,10 @@ def value_and_grad(
         >>> loss, grads["w"].flatten()
         (tensor(6.), tensor([2., 2., 2.]))
     """
-    setup = Setup(loss_fn, None, mesh, stages, schedule, num_microbatches, batch_spec, backend, remat=remat)
+    # No CUDA graph: each call copies its parameters, so no two calls find them at the same addresses.
+    setup = Setup(
+        loss_fn, None, mesh, stages, schedule, num_microbatches, batch_spec, backend, remat=remat, cuda_graph=False
+    )
     engine = Engine(setup)
 
     def run(params: Tree, batch: Tree, buffers: Tree = None) -> tuple[Tensor, Tree]:

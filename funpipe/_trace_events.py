@@ -34,5 +34,9 @@ def span(
 
 
 def write(path: str | os.PathLike[str], events: Iterable[TraceEvent]) -> None:
-    """Writes the file."""
-    Path(path).write_text(json.dumps({"traceEvents": list(events), "displayTimeUnit": "ms"}))
+    """Writes the file, event by event."""
+    with Path(path).open("w") as file:
+        file.write('{"displayTimeUnit": "ms", "traceEvents": [')
+        for number, event in enumerate(events):
+            file.write(f"{',' if number else ''}\n{json.dumps(event, allow_nan=False)}")
+        file.write("]}\n")

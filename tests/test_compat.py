@@ -143,6 +143,22 @@ def test_trust_the_processor_builds_nothing(monkeypatch):
     assert cpu_vec_isa.VecISA.check_build is before
 
 
+def test_precompile_every_header_of_a_cpu_graph(tmp_path, monkeypatch):
+    from torch._inductor import codecache
+
+    class Asked(Exception):
+        pass
+
+    def precompile(header, hashable_cmd_line, **command):
+        raise Asked(header)
+
+    monkeypatch.setattr(codecache, "_precompile_header", precompile)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    _compat.precompile_every_header()
+    with pytest.raises(Asked, match=r"cpp_wrapper/cpu.h>\n#include <torch/csrc/inductor/cpp_prefix.h$"):
+        codecache.CppWrapperCodeCache.load_async("int number = 1;")()
+
+
 def test_compiler_cache_is_where_the_user_says_or_nowhere(tmp_path, monkeypatch):
     from torch._inductor import config
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A folder (or file) imports from the layers above it in this list and never from its own layer.
 LAYERS = (
-    {"_errors", "_typing", "_compat"},
+    {"_errors", "_typing", "_compat", "_trace_events"},
     {"functional", "schedules"},
     {"tracing"},
     {"optim", "stages"},
@@ -25,7 +25,7 @@ LAYERS = (
     {"backends"},
     {"display", "planning", "runtime"},
     {"_api"},
-    {"interop"},
+    {"interop", "__main__"},
 )
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 # What the smallest files may share among themselves.

@@ -72,11 +72,22 @@ def block(
         return tuple(new[n] for n in outputs)
 
     mode = _compat.fake_mode()
-    kinds = [programs.types[n] for n in names] + [TensorType((), (), torch.float64)] * len(scalars)
+    kinds = [*_kinds(programs, names), *[_number(programs, names, torch.float64)] * len(scalars)]
     module = make_fx(run, tracing_mode="fake")(*(fake_like(k, mode) for k in kinds))
     module.graph.eliminate_dead_code()
     module.recompile()
     return Block(module, (*names, *scalars), tuple(outputs), tuple(kinds))
+
+
+def _kinds(programs: Programs, names: Sequence[str]) -> list[TensorType]:
+    """Types of values; the count of steps lies where what it updates does."""
+    return [_number(programs, names, torch.int64) if n == "step" else programs.types[n] for n in names]
+
+
+def _number(programs: Programs, names: Sequence[str], dtype: torch.dtype) -> TensorType:
+    """A number that an update reads: beside its bucket, so that no kernel has its value in its arguments."""
+    device = next((programs.types[n].device for n in names if n.startswith("bucket.")), "cpu")
+    return TensorType((), (), dtype, device)
 
 
 def _apart(values: Sequence[Tensor], given: dict[str, Tensor]) -> list[Tensor]:

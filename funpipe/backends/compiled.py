@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
+
+CudaGraph = bool | Literal["auto"]
+"""Whether a step becomes a CUDA graph; `"auto"`: where it can."""
 
 Report = Callable[[str, int, int], None]
 """Takes what is being compiled, how many graphs are done, and of how many."""
@@ -42,9 +45,11 @@ class Request:
         transport: the handle that communication goes through.
         fuse: whether regions may be fused with each other (numerics="fast").
         report: is told before each graph that is compiled: its name, how many are done, and how many there are.
+        cuda_graph: whether the step becomes a CUDA graph.
     """
 
     rank: int
     transport: int
     fuse: bool = False
     report: Report = silent
+    cuda_graph: CudaGraph = "auto"

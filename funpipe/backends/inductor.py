@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,10 @@ class Source:
     @cached_property
     def key(self) -> str:
         """The same for equal graphs on equal machines with equal software."""
-        parts = [structure(self.module.graph, self.types), *_surroundings(self.types)]
+        return self._key(_settings())
+
+    def _key(self, settings: str) -> str:
+        parts = [structure(self.module.graph, self.types), settings, _gpu(self.types)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
 
@@ -92,19 +95,29 @@ def build(sources: Sequence[Source], report: Report = silent) -> list[Built]:
         CompileError: torch cannot compile one; its own error is the cause.
     """
     _compat.trust_the_processor()
-    keys = [source.key for source in sources]
+    _compat.precompile_every_header()
+    settings = _settings()
+    keys = [source._key(settings) for source in sources]
     unique: dict[str, Source] = {}
     for key, source in zip(keys, sources, strict=True):
         unique.setdefault(key, source)
     folder = _compat.compiler_cache()
     store = Store(Path(folder) / "funpipe") if folder else None
-    pool = ThreadPoolExecutor(_BUILDERS)  # the C++ compiler runs beside what writes the next graph's code
+    # The C++ compiler runs beside what writes the next graph's code.
+    pool = ThreadPoolExecutor(_BUILDERS, initializer=_same_gpu(sources))
     try:
         running = {k: (code, _submitted(pool, unique[k], code)) for k, code in _written(store, unique, report)}
         built = {key: _built(store, key, unique[key], *started) for key, started in running.items()}
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # an error, or Ctrl-C, waits for no other graph
     return [built[key] for key in keys]
+
+
+def _same_gpu(sources: Sequence[Source]) -> Callable[[], None] | None:
+    """Makes the current GPU that of another thread too: there kernels are loaded onto it."""
+    if not torch.cuda.is_available() or all(kind.device != "cuda" for source in sources for kind in source.types):
+        return None
+    return partial(torch.cuda.set_device, torch.cuda.current_device())
 
 
 def _submitted(pool: ThreadPoolExecutor, source: Source, code: str) -> "Future[Boxed]":
@@ -166,21 +179,26 @@ def _run(source: Source, code: str) -> Boxed:
     """Runs generated code, which waits for its kernels; gives the function that it defines."""
     names: dict[str, Any] = {"__name__": f"funpipe_{source.name}"}
     try:
-        exec(compile(code, f"<funpipe {source.name} {source.key[:8]}>", "exec"), names)
+        exec(compile(code, f"<funpipe {source.name}>", "exec"), names)
         return _compat.call_of(names)
     except Exception as error:
         raise failure(f"region {source.name}", error) from error
 
 
-def _surroundings(types: Sequence[TensorType]) -> list[str]:
-    """What the same graph's code may depend on."""
-    on_gpu = torch.cuda.is_available() and any(kind.device == "cuda" for kind in types)
-    return [
+def _settings() -> str:
+    """What any graph's code may depend on; half a millisecond, so it is read once for all graphs of a step."""
+    parts = [
         f"{_own_code()} torch {torch.__version__} {torch.version.git_version} {OPTIONS} {_compat.compiler_settings()}",
         f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} threads {torch.get_num_threads()}",
         f"{torch.get_default_dtype()} deterministic {torch.are_deterministic_algorithms_enabled()}",
-        f"{torch.cuda.get_device_name()} {torch.cuda.current_device()}" if on_gpu else "",
     ]
+    return "\n".join(parts)
+
+
+def _gpu(types: Sequence[TensorType]) -> str:
+    """The GPU that a graph's code is for: the current one, and its number, which the code holds."""
+    on_gpu = torch.cuda.is_available() and any(kind.device == "cuda" for kind in types)
+    return f"{torch.cuda.get_device_name()} {torch.cuda.current_device()}" if on_gpu else ""
 
 
 @cache

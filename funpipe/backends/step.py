@@ -14,10 +14,13 @@ from torch import Tensor
 from funpipe._errors import CompileError
 from funpipe.backends import ops
 from funpipe.backends.ahead import ahead_of_time
-from funpipe.backends.compiled import Request
+from funpipe.backends.compiled import Executable, Request
 from funpipe.backends.compiled_text import compiled_text
+from funpipe.backends.cuda_graph import check_possible, graphed
 from funpipe.backends.emit import Emitted, emit
-from funpipe.backends.link import Linked, function_of, keeps_old, link, one_by_one
+from funpipe.backends.inductor import Boxed
+from funpipe.backends.link import function_of, keeps_old, link, one_by_one
+from funpipe.backends.numbers import Numbers, parted
 from funpipe.backends.order import check_order
 from funpipe.optim import Optimizer
 from funpipe.programs.program import Program, Programs
@@ -31,31 +34,45 @@ class WholeStep:
         emitted: its source.
         function: the compiled function.
         code: what the compiler wrote for each graph; one text named `step` where all are one function.
+        numbers: where single numbers are worked out apart from the source: further arguments of the function.
     """
 
     def __init__(
-        self, program: Program, emitted: Emitted, function: Callable[..., Any], code: dict[str, tuple[str, ...]]
+        self,
+        program: Program,
+        emitted: Emitted,
+        function: Callable[..., Any],
+        code: dict[str, tuple[str, ...]],
+        numbers: Numbers | None = None,
     ) -> None:
-        self.program, self.emitted, self.function, self.code = program, emitted, function, code
+        self.program, self.emitted, self.function, self.code, self.numbers = program, emitted, function, code, numbers
         self.token = torch.zeros(1, device="cpu")
 
     @torch.no_grad()
     def __call__(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        results = self.function(self.token, *inputs)
-        state = dict(zip(self.program.inputs, inputs, strict=True))
-        return state | dict(zip(self.emitted.outputs, results, strict=True))
+        results = self.run(self.arguments(inputs))
+        return dict(zip(self.program.inputs, inputs, strict=True)) | results
+
+    def arguments(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Works out the numbers, if they are apart; gives the arguments of the rest."""
+        return inputs if self.numbers is None else self.numbers(inputs)
+
+    def run(self, arguments: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The rest: gives the program's outputs."""
+        return dict(zip(self.emitted.outputs, self.function(self.token, *arguments), strict=True))
 
     def as_text(self) -> str:
         """The graphs that the step calls, the kernels of each, and the source that runs."""
-        return compiled_text(self.program, self.emitted, self.code)
+        text = compiled_text(self.program, self.emitted, self.code)
+        return text if self.numbers is None else f"{text}\n{self.numbers.parts.numbers}"
 
 
-def step(programs: Programs, request: Request, optimizer: Optimizer | None, example: Sequence[Tensor]) -> WholeStep:
+def step(programs: Programs, request: Request, optimizer: Optimizer | None, example: Sequence[Tensor]) -> Executable:
     """Compiles a rank's program ahead of time; no communication runs.
 
     Args:
         programs: all ranks' programs.
-        request: which rank, its transport, and whether regions may be fused.
+        request: which rank, its transport, whether regions may be fused, and whether it becomes a CUDA graph.
         optimizer: for updates.
         example: the inputs of a step, for their types; not changed.
 
@@ -63,31 +80,52 @@ def step(programs: Programs, request: Request, optimizer: Optimizer | None, exam
         The compiled step.
 
     Raises:
-        CompileError: torch cannot compile it, or its code communicates in another order than the program.
+        CompileError: torch cannot compile it, its code communicates in another order than the program, or it is to be a
+            CUDA graph and cannot.
     """
     program = programs.programs[request.rank]
+    device = next((programs.types[n].device for n in program.inputs if n != "step"), "cpu")
+    check_possible(program, request.cuda_graph, device)
     emitted = emit(programs, request.rank, optimizer, request.transport)
-    made = _fused(program, emitted, example) if request.fuse else _linked(program, emitted, request)
+    made = whole(program, emitted, request, example, device)
     order = "\n".join(text for texts in made.code.values() for text in texts) if request.fuse else emitted.source
     check_order(program, order, request.transport)
-    return made
+    return graphed(made, request.cuda_graph, device, writes=optimizer is not None)
 
 
-def _linked(program: Program, emitted: Emitted, request: Request) -> WholeStep:
-    made: Linked = link(emitted.graphs, request.report)
-    function = function_of(emitted.source, "step", {"torch": torch, "ops": ops.DIRECT, **made.functions})
-    code = {name: tuple(piece.code for piece in pieces) for name, pieces in made.pieces.items()}
-    return WholeStep(program, emitted, function, code)
+def whole(
+    program: Program, emitted: Emitted, request: Request, example: Sequence[Tensor], device: str, apart: bool = False
+) -> WholeStep:
+    """Compiles the source of a step.
+
+    Args:
+        program: what it is of.
+        emitted: the source.
+        request: whether regions may be fused.
+        example: the inputs of a step, for their types.
+        device: where the state lives.
+        apart: whether numbers are worked out apart on a CPU too.
+    """
+    parts = parted(emitted) if apart or device != "cpu" else None
+    rest = emitted if parts is None else parts.rest
+    linked = None if request.fuse else link(emitted.graphs, request.report)
+    graphs = _uncompiled(program, emitted) if linked is None else linked.functions
+    numbers = None if parts is None else Numbers(parts, graphs, device)
+    operators = ops.OPERATORS if linked is None else ops.DIRECT
+    function = function_of(rest.source, "step", {"torch": torch, "ops": operators, **graphs})
+    if linked is not None:
+        code = {name: tuple(piece.code for piece in pieces) for name, pieces in linked.pieces.items()}
+        return WholeStep(program, rest, function, code, numbers)
+    given = example if numbers is None else numbers.among(example)
+    fused, text = ahead_of_time(function, (torch.zeros(1, device="cpu"), *given), f"rank {program.rank}: the step")
+    return WholeStep(program, rest, fused, {"step": (text,)}, numbers)
 
 
-def _fused(program: Program, emitted: Emitted, example: Sequence[Tensor]) -> WholeStep:
+def _uncompiled(program: Program, emitted: Emitted) -> dict[str, Boxed]:
+    """The graphs of a step that becomes one function."""
     if any(keeps_old(graph) for graph in emitted.graphs.values()):
         raise CompileError(
             f"rank {program.rank}: the optimizer keeps in a slot what the parameters, or another slot, were before the "
             "update, and torch may overwrite those before it has copied them; use numerics='exact'."
         )
-    graphs = {name: one_by_one(graph.module) for name, graph in emitted.graphs.items()}
-    function = function_of(emitted.source, "step", {"torch": torch, "ops": ops.OPERATORS, **graphs})
-    what = f"rank {program.rank}: the step"
-    compiled, code = ahead_of_time(function, (torch.zeros(1, device="cpu"), *example), what)
-    return WholeStep(program, emitted, compiled, {"step": (code,)})
+    return {name: one_by_one(graph.module) for name, graph in emitted.graphs.items()}

@@ -7,6 +7,7 @@ from functools import singledispatch
 from time import perf_counter_ns
 
 from funpipe._errors import FunpipeError
+from funpipe.backends.captured import Captured
 from funpipe.backends.compiled import Executable
 from funpipe.backends.emit import Emitted
 from funpipe.backends.link import function_of
@@ -62,6 +63,11 @@ def _(executable: WholeStep, clock: Clock = perf_counter_ns) -> Timed:
     made = copy.copy(executable)
     made.function = function_of(timed_source(emitted), "step", names)
     return Timed(made, tuple(part.instructions for part in emitted.body), times)
+
+
+@timed.register
+def _(executable: Captured, clock: Clock = perf_counter_ns) -> Timed:
+    return timed(executable.step, clock)  # as it is: a CUDA graph has no parts on the host
 
 
 @timed.register

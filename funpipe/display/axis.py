@@ -22,3 +22,13 @@ def ticks(begin: float, end: float, most: int) -> list[float]:
     power = 10.0 ** floor(log10(least))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least * (1 - 1e-9))
     return [round(n * step, 12) for n in range(ceil(begin / step - 1e-9), floor(end / step + 1e-9) + 1)]
+
+
+def number_text(at: float) -> str:
+    """A tick's number: as many digits as tell neighbours apart, far from zero, too.
+
+    Example:
+        >>> number_text(5.0), number_text(12345678.5)
+        ('5', '12345678.5')
+    """
+    return f"{at:.10g}"

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from funpipe._errors import ScheduleError
+from funpipe._typing import MeshShape
 from funpipe.display.boxes import Box, Picture
 from funpipe.display.measured import Measured, of_profile, tasks_of
 from funpipe.display.planned import of_simulation
@@ -38,7 +39,8 @@ def compare(
         A picture with two rows for each rank, in milliseconds; a notebook shows it, `svg` and `text` draw it.
 
     Raises:
-        ScheduleError: the profile has no such ranks, or there are too many boxes for one picture.
+        ScheduleError: the profile is not of as many pipeline ranks, has no such ranks, or there are too many boxes for
+            one picture.
 
     Example:
         >>> from funpipe import MeshShape
@@ -54,6 +56,7 @@ def compare(
         F- forward, B= backward, . idle; a character is 0.25 ms
     """
     table = simulation.table
+    _require_same_ranks(table.num_ranks, profile.mesh)
     rows = Window.of(ranks, time).rows(table.num_ranks)
     scale, first = _MS * seconds, _first_task(profile)
     told = None if time is None else ((time[0] - first) / scale, (time[1] - first) / scale)
@@ -66,6 +69,14 @@ def compare(
     names = tuple(f"rank {rank} {word}" for rank in rows for word in ("predicted", "measured"))
     begin, end = time or (0.0, max(measured.end, predicted.end * scale + first))
     return Picture(names, boxes, begin, end, "ms", 1 / _MS)
+
+
+def _require_same_ranks(num_ranks: int, mesh: MeshShape) -> None:
+    if num_ranks != mesh.pp:
+        raise ScheduleError(
+            f"the simulated table has {num_ranks} ranks, but {mesh.pp} were measured; "
+            "simulate the table of the step, step.lowered.schedule."
+        )
 
 
 def _first_task(profile: Measured) -> float:

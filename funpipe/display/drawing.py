@@ -9,6 +9,7 @@ from funpipe.display.legend import axis, drawn, legend, patterns
 from funpipe.display.markup import element, escaped
 from funpipe.display.showing import Drawable, picture
 from funpipe.display.styles import IDLE, INK, STYLES
+from funpipe.display.window import require_width
 
 _FONT = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 _VISIBLE = 0.75
@@ -56,7 +57,7 @@ def svg(
 
     Raises:
         FunpipeTypeError: `x` has no picture.
-        ScheduleError: a rank that is not there, or a time that ends before it begins.
+        ScheduleError: a rank that is not there, a time that ends before it begins, or a width that is not above 0.
 
     Example:
         >>> from funpipe.schedules import OneFOneB
@@ -64,6 +65,7 @@ def svg(
         >>> drawn[:4], drawn.count("<pattern")
         ('<svg', 7)
     """
+    require_width(width, "pixels")
     shown = picture(x, ranks=ranks, time=time)
     layout = Layout.of(shown, width, memory=memory)
     lines = legend(layout)

@@ -12,6 +12,8 @@ PAD = 8.0
 GUTTER = 6.0
 LEAST, MOST = 360.0, 1600.0
 """Pixels for the time of a picture."""
+LEGEND = 160.0
+"""Pixels that the legend has at least, however narrow the time is."""
 AXIS = 22.0
 CURVE = 34.0
 LINE = 20.0
@@ -59,6 +61,11 @@ class Layout:
         return self.across / (self.picture.end - self.picture.begin)
 
     @property
+    def legend_across(self) -> float:
+        """How wide the legend may be."""
+        return max(self.across, LEGEND)
+
+    @property
     def pitch(self) -> float:
         """From one row to the next."""
         return self.box + self.aside + 5.0
@@ -66,7 +73,7 @@ class Layout:
     @property
     def width(self) -> float:
         """Of the whole picture."""
-        return self.left + self.across + 2 * PAD
+        return self.left + self.legend_across + 2 * PAD
 
     @property
     def axis(self) -> float:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from textwrap import wrap
 
-from funpipe.display.axis import ticks
+from funpipe.display.axis import number_text, ticks
 from funpipe.display.boxes import Picture
 from funpipe.display.layout import GUTTER, LETTER, LINE, Layout
 from funpipe.display.markup import element, escaped
@@ -26,14 +26,15 @@ def patterns() -> Iterator[str]:
 def axis(layout: Layout) -> Iterator[str]:
     """The line, its ticks with their numbers, and the unit in front."""
     picture, y = layout.picture, layout.axis
-    unit = element("text", escaped(picture.unit), x=layout.left - GUTTER, y=y + 14, text_anchor="end")
     path = f"M{layout.left:g} {y:g}H{layout.left + layout.across:g}"
-    numbers = []
+    numbers, free = [], layout.left
     for at in ticks(picture.begin, picture.end, most=max(int(layout.across // 60), 1)):
         path += f"M{layout.x(at):.2f} {y:g}v4"
-        numbers.append(element("text", f"{at:g}", x=layout.x(at), y=y + 14))
+        number = number_text(at)
+        numbers.append(element("text", number, x=layout.x(at), y=y + 14))
+        free = min(free, layout.x(at) - LETTER * len(number) / 2)
     yield element("path", d=path, stroke=INK, stroke_width=0.8)
-    yield unit
+    yield element("text", escaped(picture.unit), x=free - GUTTER, y=y + 14, text_anchor="end")
     yield element("g", *numbers, text_anchor="middle")
 
 
@@ -44,12 +45,12 @@ Entry = tuple[str, str, str]
 def legend(layout: Layout) -> list[list[Entry]]:
     """The legend's lines: a swatch for each kind, how labels read, what is left out."""
     lines: list[list[Entry]] = [[]]
-    room = layout.across
+    room = layout.legend_across
     for entry in _swatches(layout.picture):
         room -= _width(entry)
         if room < 0 and lines[-1]:
             lines.append([])
-            room = layout.across - _width(entry)
+            room = layout.legend_across - _width(entry)
         lines[-1].append(entry)
     words = [part for line in (_reading(layout.picture), layout.picture.note) for part in _wrapped(layout, line)]
     return lines + [[("", line, "")] for line in words]
@@ -65,7 +66,7 @@ def drawn(layout: Layout, lines: list[list[Entry]]) -> Iterator[str]:
 
 
 def _wrapped(layout: Layout, line: str) -> list[str]:
-    return wrap(line, int(layout.across / LETTER))
+    return wrap(line, int(layout.legend_across / LETTER))
 
 
 def _entry(entry: Entry, x: float, y: float) -> Iterator[str]:

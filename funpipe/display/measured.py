@@ -7,6 +7,7 @@ from typing import Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from funpipe._typing import MeshShape
 from funpipe.display.boxes import Box, BoxKind, Picture
 from funpipe.display.window import Window, inside, note
 
@@ -47,6 +48,8 @@ class Measured(Protocol):
 
     @property
     def events(self) -> Sequence[Event]: ...
+    @property
+    def mesh(self) -> MeshShape: ...
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the trace file."""
@@ -55,15 +58,16 @@ class Measured(Protocol):
 
 def of_profile(profile: Measured, window: Window) -> Picture:
     """A profile in milliseconds: what each rank computes, sends and updates; where it waits, it is idle."""
-    num_ranks = 1 + max((event.rank for event in profile.events), default=0)
+    num_ranks = profile.mesh.pp * profile.mesh.dp
     rows = {rank: row for row, rank in enumerate(window.rows(num_ranks))}
     events = [event for event in profile.events if event.rank in rows and event.share != "bubble"]
     start, end = (_MS * np.array(times) for times in ([e.start for e in events], [e.end for e in events]))
-    span = window.span(start, end)
+    last = _MS * max((event.end for event in profile.events), default=0.0)
+    span = window.span(start, last)
     shown = np.flatnonzero(inside(start, end, *span))
     short = _one_stage_each(profile.events)
     boxes = tuple(_box(events[i], rows[events[i].rank], span, short) for i in shown)
-    left_out = note(list(rows), num_ranks, span, float(np.max(end, initial=0.0)))
+    left_out = note(list(rows), num_ranks, span, last)
     return Picture(tuple(f"rank {rank}" for rank in rows), boxes, *span, "ms", 1 / _MS, left_out)
 
 

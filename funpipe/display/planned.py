@@ -50,7 +50,7 @@ class _Planned:
 
     def picture(self, window: Window, unit: str) -> Picture:
         """What a window shows of them."""
-        span = window.span(self.start, self.end)
+        span = window.span(self.start, self.last)
         boxes = [box for row in range(len(self.rows)) for box in self._tasks(row, span)]
         left_out = note(self.rows, self.table.num_ranks, span, self.last)
         return Picture(tuple(f"rank {rank}" for rank in self.rows), tuple(boxes), *span, unit, note=left_out)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from funpipe._errors import FunpipeTypeError
+from funpipe._errors import FunpipeTypeError, ScheduleError
 from funpipe.display.boxes import Picture
 from funpipe.display.measured import Measured, of_profile
 from funpipe.display.planned import of_simulation, of_table
@@ -26,7 +26,8 @@ def picture(x: Drawable, *, ranks: Iterable[int] | None = None, time: tuple[floa
 
     Raises:
         FunpipeTypeError: `x` has no picture.
-        ScheduleError: a rank that is not there, or a time that ends before it begins.
+        ScheduleError: a rank that is not there, a time that ends before it begins, or either with a picture, which is
+            made.
 
     Example:
         >>> from funpipe.schedules import GPipe
@@ -40,6 +41,7 @@ def pictured(x: Drawable, window: Window) -> Picture:
     """The picture of what a window shows."""
     match x:
         case Picture():
+            _require_all(window)
             return x
         case Table():
             return of_table(x, window)
@@ -48,3 +50,8 @@ def pictured(x: Drawable, window: Window) -> Picture:
         case Measured():
             return of_profile(x, window)
     raise FunpipeTypeError(f"a {type(x).__name__} has no picture; pass a table, a simulation or a profile.")
+
+
+def _require_all(window: Window) -> None:
+    if window.ranks is not None or window.time is not None:
+        raise ScheduleError("a picture is drawn as it is; pass ranks= and time= to what makes it, such as `compare`.")

@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from math import inf
 
 from funpipe import _trace_events as events
 from funpipe._errors import ScheduleError
@@ -25,7 +26,7 @@ def trace(x: Drawable, path: str | os.PathLike[str], *, seconds: float = 1.0) ->
 
     Raises:
         FunpipeTypeError: `x` has no picture.
-        ScheduleError: `seconds` is not above 0.
+        ScheduleError: `seconds` is not above 0, or not finite.
 
     Example:
         >>> import json, os, tempfile
@@ -37,7 +38,7 @@ def trace(x: Drawable, path: str | os.PathLike[str], *, seconds: float = 1.0) ->
         ...         [(e["name"], e["ts"]) for e in json.load(file)["traceEvents"] if e["ph"] == "X" and e["pid"] == 1]
         [('F0', 1000.0), ('B0', 2000.0), ('idle', 0.0), ('idle', 4000.0)]
     """
-    if not seconds > 0:
+    if not 0 < seconds < inf:
         raise ScheduleError(f"seconds={seconds!r}; pass how long a unit of time is, such as 1e-3 for a millisecond.")
     if isinstance(x, Measured):
         x.save(path)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
+from numbers import Integral
 from sys import maxsize
 
 import numpy as np
@@ -33,11 +35,9 @@ class Window:
         """Checked.
 
         Raises:
-            ScheduleError: no ranks, or a time that ends before it begins.
+            ScheduleError: no ranks, a rank twice or one that is no number, or a time that ends before it begins.
         """
-        chosen = None if ranks is None else tuple(ranks)
-        if chosen is not None and not chosen:
-            raise ScheduleError("ranks is empty; name at least one rank, or leave it out for all.")
+        chosen = None if ranks is None else _distinct(tuple(ranks))
         if time is not None and not (np.isfinite(time).all() and time[0] < time[1]):
             raise ScheduleError(f"time={time!r} is no stretch of time; pass (begin, end) with begin before end.")
         return Window(chosen, time)
@@ -53,15 +53,35 @@ class Window:
             raise ScheduleError(f"rank {wrong[0]} is not in the picture; use ranks 0 to {num_ranks - 1}.")
         return list(range(min(num_ranks, self.most_ranks)) if self.ranks is None else self.ranks)
 
-    def span(self, start: np.ndarray, end: np.ndarray) -> tuple[float, float]:
-        """Begin and end of what is shown of boxes with these times (NaN: none)."""
+    def span(self, start: np.ndarray, last: float) -> tuple[float, float]:
+        """Begin and end of what is shown of boxes that start at these times (NaN: none), and end at the last one."""
         if self.time is not None:
             return self.time
         times = start[~np.isnan(start)]
-        last = float(np.nanmax(end, initial=0.0))
         if times.size > self.most_boxes:
             last = min(last, float(np.partition(times, self.most_boxes)[self.most_boxes]))
         return 0.0, last if last > 0 else 1.0
+
+
+def _distinct(ranks: tuple[int, ...]) -> tuple[int, ...]:
+    if not ranks:
+        raise ScheduleError("ranks is empty; name at least one rank, or leave it out for all.")
+    for rank in ranks:
+        if isinstance(rank, bool) or not isinstance(rank, Integral):
+            raise ScheduleError(f"ranks has {rank!r}; pass numbers of ranks, such as ranks=[0, 1].")
+        if ranks.count(rank) > 1:
+            raise ScheduleError(f"rank {rank} is in ranks {ranks.count(rank)} times; name each rank once.")
+    return ranks
+
+
+def require_width(width: float | None, unit: str) -> None:
+    """A width that is given is a length.
+
+    Raises:
+        ScheduleError: it is not above 0.
+    """
+    if width is not None and not 0 < width < inf:
+        raise ScheduleError(f"width={width!r}; pass how many {unit} the time takes, or None for as many as labels need.")
 
 
 EVERYTHING = Window(most_ranks=maxsize, most_boxes=maxsize)

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from funpipe.display.axis import ticks
+from funpipe.display.axis import number_text, ticks
 from funpipe.display.boxes import Box, Picture
 from funpipe.display.showing import Drawable, picture
 from funpipe.display.styles import IDLE_MARK, STYLES, TOGETHER_MARK
+from funpipe.display.window import require_width
 
 WIDEST = 240
 """Characters for the time of a picture whose boxes would take more to show their labels."""
@@ -33,7 +34,7 @@ def text(
 
     Raises:
         FunpipeTypeError: `x` has no picture.
-        ScheduleError: a rank that is not there, or a time that ends before it begins.
+        ScheduleError: a rank that is not there, a time that ends before it begins, or a width that is not above 0.
 
     Example:
         >>> from funpipe.schedules import OneFOneB, simulate
@@ -43,6 +44,7 @@ def text(
         time   | 0              5              10
         F- forward, B= backward, . idle; a character is 0.333
     """
+    require_width(width, "characters")
     shown = picture(x, ranks=ranks, time=time)
     scale = _scale(shown, width)
     columns = max(1, round((shown.end - shown.begin) * scale))
@@ -58,7 +60,7 @@ def _scale(shown: Picture, width: int | None) -> float:
     """Characters for a unit of time: as many as the most narrow label needs, if there is room."""
     span = shown.end - shown.begin
     needed = [(len(_label(b)) + 1) / (b.end - b.start) for b in shown.boxes if b.end > b.start and not b.aside]
-    most = (width or WIDEST) / span
+    most = (WIDEST if width is None else width) / span
     return most if width is not None else min(max(needed, default=most), most)
 
 
@@ -95,9 +97,9 @@ def _filled(box: Box, size: int) -> str:
 
 
 def _axis(shown: Picture, scale: float, columns: int) -> str:
-    line = np.full(columns + 12, " ")
+    line = np.full(columns + 20, " ")
     for at in ticks(shown.begin, shown.end, most=columns // 8):
-        number = f"{at:g}"
+        number = number_text(at)
         column = round((at - shown.begin) * scale)
         line[column : column + len(number)] = list(number)
     return "".join(line)

@@ -13,6 +13,7 @@ from funpipe._typing import TensorType, Tree
 from funpipe.functional.tree import check_same, named_leaves, place
 from funpipe.programs.layout import Layout
 from funpipe.runtime.collecting import no_collecting
+from funpipe.runtime.current import on
 from funpipe.runtime.follow import Follow, holders, operators
 from funpipe.runtime.inputs import BatchInputs, one_microbatch, signature
 from funpipe.runtime.ladder import CompiledStep, LoweredStep, TracedStep
@@ -79,26 +80,40 @@ class Engine:
         """The first rung of the ladder."""
         setup = self.setup
         inputs = BatchInputs.of(batch, setup.num_microbatches, setup.batch_spec)
-        traced = trace(
-            setup.loss_fn,
-            params,
-            one_microbatch(batch, setup.num_microbatches, setup.batch_spec),
-            buffers=buffers,
-            differentiate=self.differentiate,
-            device=_device(setup, params).type,
-        )
-        return TracedStep(setup, traced, inputs.dims, self.transport, self.cutter, self.table, self.layout)
+        return self._traced(params, batch, buffers, inputs, _device(setup, params))
 
-    def prepare(self, params: Tree, batch: Tree, buffers: Tree) -> tuple[Model, LoweredStep]:
-        """Traces and lowers for the first time; what was compiled before is forgotten."""
+    def _traced(
+        self, params: Tree, batch: Tree, buffers: Tree, inputs: BatchInputs, device: torch.device
+    ) -> TracedStep:
+        setup = self.setup
+        with on(device):
+            traced = trace(
+                setup.loss_fn,
+                params,
+                one_microbatch(batch, setup.num_microbatches, setup.batch_spec),
+                buffers=buffers,
+                differentiate=self.differentiate,
+                device=device.type,
+            )
+        return TracedStep(setup, traced, inputs.dims, self.transport, self.cutter, self.table, self.layout, device)
+
+    def prepare(
+        self, params: Tree, batch: Tree, buffers: Tree, device: torch.device | None = None
+    ) -> tuple[Model, LoweredStep]:
+        """Traces and lowers for the first time; what was compiled before is forgotten.
+
+        Args:
+            params, batch, buffers: as `init` takes them.
+            device: where the state lives; None: where the parameters are.
+        """
         with telling(self.transport):
             named, spec = named_leaves(params, what="params")
             held, held_spec = named_leaves({} if buffers is None else buffers, what="buffers")
-            with no_collecting():
-                lowered = self.trace(params, batch, buffers).lower()
+            device = device or _device(self.setup, params)
             inputs = BatchInputs.of(batch, self.setup.num_microbatches, self.setup.batch_spec)
+            with no_collecting():
+                lowered = self._traced(params, batch, buffers, inputs, device).lower()
         require_same_batches(inputs, self.transport)
-        device = _device(self.setup, params)
         trained, specs = frozenset(trainable(named)), (spec, held_spec)
         self.model = Model(_types(named), _types(held), trained, specs, inputs, _shapes(params, buffers), device)
         self.lowered = lowered
@@ -146,7 +161,7 @@ class Engine:
         require_same_batches(inputs, self.transport)
         if inputs.key not in self.compiled:
             if inputs.key != model.batch.key:
-                lowered = self._lowered_again(batch, model.batch.difference_text(inputs))
+                lowered = self._lowered_again(batch, inputs)
             self.compiled[inputs.key] = lowered.compile()
         return self.compiled[inputs.key], inputs
 
@@ -166,21 +181,23 @@ class Engine:
         known = self.cutter.holders if isinstance(self.cutter, Follow) else held
         return Follow(known, len(lowered.stages), lowered.cuts, operators(lowered.origin.traced))
 
-    def _lowered_again(self, batch: Tree, changed: str) -> LoweredStep:
+    def _lowered_again(self, batch: Tree, inputs: BatchInputs) -> LoweredStep:
         """The programs for other sizes: the same stages, and the leaves where the state has them."""
         model, lowered = self.first()
         fixed = replace(self, cutter=self.follow(), table=lowered.schedule, layout=lowered.all.layout)
         try:
-            return fixed.trace(model.tree[0], batch, model.tree[1]).lower()
+            return fixed._traced(model.tree[0], batch, model.tree[1], inputs, model.device).lower()
         except (TraceError, LossError) as error:
+            changed = model.batch.difference_text(inputs)
             raise type(error)(f"batch: {changed} as in the batch given to init, and then {error}") from error
 
     def run(self, state: State, compiled: CompiledStep, inputs: BatchInputs) -> tuple[dict[str, Tensor], Metrics]:
         """Runs a compiled step on a state's values; all values it leaves, and its results."""
         device = self.first()[0].device
         try:
-            found = compiled.executable(compiled.feed(state.values, inputs.leaves, device))
-            return found, self._metrics(compiled, found)
+            with on(device):
+                found = compiled.executable(compiled.feed(state.values, inputs.leaves, device))
+                return found, self._metrics(compiled, found)
         except BaseException as error:
             give_up(self.transport, error)
             raise

@@ -39,5 +39,6 @@ class Feed:
 def _placed(value: Tensor, stride: tuple[int, ...], device: torch.device) -> Tensor:
     """A tensor as its program types it: on the step's device, laid out in rows."""
     if value.requires_grad or value.device != device:
-        value = value.detach().to(device)
+        # What is not pinned has been read when the call returns, so the host need not wait for the device.
+        value = value.detach().to(device, non_blocking=device.type == "cuda" and not value.is_pinned())
     return value if value.stride() == stride else value.contiguous()

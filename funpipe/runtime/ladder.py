@@ -19,6 +19,7 @@ from funpipe.programs.program import Program, Programs
 from funpipe.programs.verify import verify
 from funpipe.runtime.agreement import require_agreement, require_compiled
 from funpipe.runtime.collecting import no_collecting
+from funpipe.runtime.current import on
 from funpipe.runtime.feed import Feed
 from funpipe.runtime.metrics import Metrics, Results
 from funpipe.runtime.profiling.profile import Profile
@@ -44,6 +45,7 @@ class TracedStep:
         transport: to the other ranks, or None.
         cutter, table, layout: how to cut, the schedule, and where the parameters live already, in place of what the
             setup says; for evaluations, and for batches of another size.
+        device: where the state lives; None: not known.
     """
 
     setup: Setup
@@ -53,6 +55,7 @@ class TracedStep:
     cutter: Cutter | None = None
     table: Table | None = None
     layout: Layout | None = None
+    device: torch.device | None = None
 
     def as_text(self) -> str:
         """The graph with module paths and source lines."""
@@ -148,6 +151,8 @@ class LoweredStep:
         setup, transport = self.origin.setup, self.origin.transport
         if transport is not None and setup.mesh is not None:
             require_agreement(self.all, transport, setup.mesh)
+        if isinstance(transport, Distributed):
+            transport.open(self.all.messages)
         handle = new_handle()
         if transport is not None:
             install(handle, Endpoint(transport, self.all.messages))
@@ -177,9 +182,9 @@ class LoweredStep:
     def _compiled(self, handle: int) -> Executable:
         setup = self.origin.setup
         progress = Progress(dist.get_rank() if setup.mesh is not None else 0)
-        request = Request(setup.rank, handle, setup.numerics == "fast", progress)
+        request = Request(setup.rank, handle, setup.numerics == "fast", progress, setup.cuda_graph)
         try:
-            with no_collecting():
+            with no_collecting(), on(self.origin.device):
                 example = self._example() if request.fuse else []  # real memory, which nothing else reads
                 return compile(setup.backend, self.all, request, setup.optimizer, example)
         finally:
@@ -188,8 +193,7 @@ class LoweredStep:
     def _example(self) -> list[Tensor]:
         """Inputs of the right types, without values."""
         kinds = [self.all.types[n] for n in self.programs[self.origin.setup.rank].inputs]
-        device = self.origin.setup.device
-        return [torch.empty_strided(k.shape, k.stride, dtype=k.dtype, device=_on(k.device, device)) for k in kinds]
+        return [torch.empty_strided(k.shape, k.stride, dtype=k.dtype, device=k.device) for k in kinds]
 
 
 def _signature(programs: Programs, setup: Setup) -> str:
@@ -205,10 +209,6 @@ _COUNTS = (("flops", flops_of), ("bytes", bytes_of))
 
 def _operations(region: object) -> list[torch.fx.Node]:
     return [n for n in region.module.graph.nodes if n.op == "call_function"]  # type: ignore[attr-defined]
-
-
-def _on(kind: str, device: torch.device | None) -> torch.device:
-    return device if device is not None and device.type == kind else torch.device(kind)
 
 
 @dataclass(frozen=True, eq=False)

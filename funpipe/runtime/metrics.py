@@ -44,6 +44,10 @@ class Results:
         """The bytes of a rank that makes none of them."""
         return torch.zeros(sum(kind.nbytes for kind in self.types.values()), dtype=torch.uint8)
 
+    def blank_on(self, device: torch.device) -> Tensor:
+        """The same on a device: made there, because copying it would wait for what the device still has to do."""
+        return self.blank if device == self.blank.device else torch.zeros_like(self.blank, device=device)
+
 
 class Metrics(Mapping[str, Tensor]):
     """Results by name: `"loss"`, and the auxiliary values. Reading one waits for the step that makes it.
@@ -97,15 +101,15 @@ def pack(results: Results, local: dict[str, Tensor], device: torch.device) -> Te
         ProgramError: a result is not of its type, so that other ranks would read other bytes.
     """
     if not local:
-        return results.blank.to(device)
-    parts = [_part(n, k, local.get(n)).reshape(-1).view(torch.uint8) for n, k in results.types.items()]
+        return results.blank_on(device)
+    parts = [_part(n, k, local.get(n), device).reshape(-1).view(torch.uint8) for n, k in results.types.items()]
     return parts[0] if len(parts) == 1 else torch.cat([p.to(device) for p in parts])
 
 
-def _part(name: str, kind: TensorType, value: Tensor | None) -> Tensor:
+def _part(name: str, kind: TensorType, value: Tensor | None, device: torch.device) -> Tensor:
     """A result, checked, or zeros in the place of another rank's."""
     if value is None:
-        return torch.zeros(kind.shape, dtype=kind.dtype)
+        return torch.zeros(kind.shape, dtype=kind.dtype, device=device)
     if (tuple(value.shape), value.dtype) != (kind.shape, kind.dtype):
         raise ProgramError(
             f"the result {name!r} is {TensorType.of(value)}, but the programs type it {kind}, as the other ranks read "

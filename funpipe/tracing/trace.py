@@ -68,7 +68,7 @@ def trace(
     specs, names = (trees[0][0], trees[1][0], trees[2][0]), (trees[0][1], trees[1][1], trees[2][1])
     joint = Joint(loss_fn, specs, names, trained, buffers is not None, differentiate)
     named = [(kind, n) for kind, part in zip(("param", "buffer", "batch"), types, strict=True) for n in part]
-    raw, consts = _raw_graph(joint, types, named)
+    raw, consts = _raw_graph(joint, types, named, device)
     made = Assembly(raw, [*named, *(("const", n) for n in consts)])
     frozen = frozenset(trees[0][1]) - set(trained)
     return _traced(made, joint, types, frozen, consts)
@@ -115,7 +115,7 @@ def _drop_dead(graph: fx.Graph, wanted: list[fx.Node]) -> None:
 
 
 def _raw_graph(
-    joint: Joint, types: list[dict[str, TensorType]], leaves: list[tuple[str, str]]
+    joint: Joint, types: list[dict[str, TensorType]], leaves: list[tuple[str, str]], device: str
 ) -> tuple[fx.Graph, dict[str, Tensor]]:
     mode = _compat.fake_mode()
     inputs = [[fake_like(t, mode) for t in part.values()] for part in types]
@@ -128,7 +128,10 @@ def _raw_graph(
         raise TraceError(_failure_text(error)) from error
     flat, consts = _lift_constants(module)
     check_pure(flat, [*leaves, *(("const", n) for n in consts)])
-    fakes = [t for part in inputs for t in part] + [fake_like(TensorType.of(c), mode) for c in consts.values()]
+    constants = [fake_like(_leaf_type(c, device), mode) for c in consts.values()]
+    for node, constant in zip(flat.find_nodes(op="placeholder")[len(leaves) :], constants, strict=True):
+        node.meta["val"] = constant  # a step gets it on its own device, wherever it is now
+    fakes = [*(t for part in inputs for t in part), *constants]
     return without_mutation(flat, fakes), consts
 
 

@@ -123,6 +123,38 @@ def test_the_key_tells_surroundings_apart(monkeypatch, change):
     assert source().key != before
 
 
+def test_settings_are_read_once_a_build(compiler, monkeypatch):
+    """Half a millisecond for each graph otherwise."""
+    read = []
+    monkeypatch.setattr(_compat, "compiler_settings", lambda: read.append(1) or "settings")
+    build([source(), source(torch.cos), source(torch.tan)])
+    assert len(read) == 1
+
+
+def test_kernels_are_loaded_onto_the_gpu_that_is_current(compiler, monkeypatch):
+    """A thread begins with the first GPU as its current one."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    build([source()])
+    assert chosen == []
+    build([OTHERS["device"]])
+    assert set(chosen) == {1}
+
+
+def test_code_of_one_gpu_is_not_that_of_another(monkeypatch):
+    """The number of the GPU is in the code."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    keys = []
+    for index in (0, 1):
+        monkeypatch.setattr(torch.cuda, "current_device", lambda index=index: index)
+        keys.append(Source("F0", OTHERS["device"].module, OTHERS["device"].types).key)
+    assert keys[0] != keys[1]
+
+
 def test_an_error_names_the_region_the_reason_and_the_remedy(compiler):
     compiler.error = NotImplementedError("mine::op: no fake form\nmany\nmore lines")
     text = "region B3 cannot be compiled: NotImplementedError: mine::op: no fake form. Use backend='interpret'"

@@ -8,6 +8,7 @@ from torch import Tensor
 from funpipe.backends import Request, ops
 from funpipe.backends.emit import Emitted, Graph, emit
 from funpipe.backends.link import function_of
+from funpipe.backends.numbers import Numbers, parted
 from funpipe.backends.step import WholeStep
 from funpipe.optim import Optimizer
 from funpipe.programs import Programs
@@ -48,3 +49,16 @@ def uncompiled(
     """A rank's step, as the backend `step` makes it, of graphs that are not compiled."""
     emitted = emit(programs, request.rank, optimizer, request.transport)
     return WholeStep(programs.programs[request.rank], emitted, function(emitted), {})
+
+
+def uncompiled_parts(
+    programs: Programs, request: Request, optimizer: Optimizer | None, example: Sequence[Tensor]
+) -> WholeStep:
+    """The same in two parts, as for a GPU."""
+    emitted = emit(programs, request.rank, optimizer, request.transport)
+    parts = parted(emitted)
+    if parts is None:
+        return WholeStep(programs.programs[request.rank], emitted, function(emitted), {})
+    graphs = {name: emptying(name, graph) for name, graph in emitted.graphs.items()}
+    numbers = Numbers(parts, graphs, "cpu")
+    return WholeStep(programs.programs[request.rank], parts.rest, function(parts.rest), {}, numbers)

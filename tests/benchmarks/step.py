@@ -1,7 +1,7 @@
 """The time of a training step beside that of other libraries, by turns in one run.
 
     python -m tests.benchmarks.step --ranks 2 --case small --pairs 30
-    python -m tests.benchmarks.step --ranks 1 --case small --numerics fast
+    python -m tests.benchmarks.step --ranks 1 --case small --fast-too
     python -m tests.benchmarks.step --ranks 1 --case gpt2 --device cuda
 
 Weights, batches and optimizer (AdamW) are the same, and the losses of the first steps are compared before anything is
@@ -9,21 +9,22 @@ timed. Each process computes with one thread. On several ranks the peer is torch
 with compiled stages. On one device: eager torch and a compiled model with its loss, both with fused AdamW, and JAX with
 the whole step in one jit, each in the faster of two forms: the whole batch at once, and microbatch by microbatch. On a
 GPU also the compiled model with CUDA graphs. The ratio is the median over the pairs of timings, with its 10th and 90th
-percentile; smaller is better. To measure less at a time: --only "JAX" keeps the peers whose name has this in it.
+percentile; smaller is better. To measure less at a time: --only "JAX" keeps the peers whose name has this in it. With
+--fast-too a step with numerics="fast" is measured beside the other in the same run, against the same peers.
 
 The times to the first loss are for orientation, in the order in which things were built: see tests.benchmarks.cold.
 """
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 
 import funpipe as fp
 from tests.benchmarks.cases import CASES, Case, case_of
-from tests.benchmarks.compare import compare
+from tests.benchmarks.compare import Results, compare
 from tests.benchmarks.meeting import meet
 from tests.benchmarks.ours import Funpipe, Options
 from tests.benchmarks.peers import peers_of
@@ -41,13 +42,15 @@ class Run:
         pairs: timings of each.
         repeats: steps in one timing.
         only: part of the names of the peers to keep.
+        fast_too: whether a step with `numerics="fast"` is measured besides.
     """
 
     case: Case
     options: Options
     pairs: int
     repeats: int
-    only: str
+    only: str = ""
+    fast_too: bool = False
 
 
 def parse(words: Sequence[str] | None = None) -> Run:
@@ -59,6 +62,7 @@ def parse(words: Sequence[str] | None = None) -> Run:
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--repeats", type=int, help="steps in one timing, instead of the case's")
     parser.add_argument("--only", default="", help="part of the names of the peers to keep")
+    parser.add_argument("--fast-too", action="store_true", help="measure numerics='fast' beside the other")
     add_options(parser)
     args = parser.parse_args(words)
     if args.device == "cuda" and args.ranks > 1:
@@ -66,7 +70,7 @@ def parse(words: Sequence[str] | None = None) -> Run:
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda needs a GPU, and torch sees none: leave --device out.")
     case = case_of(args.case, args.blocks, args.microbatches)
-    return Run(case, options_of(args), args.pairs, args.repeats or case.repeats, args.only)
+    return Run(case, options_of(args), args.pairs, args.repeats or case.repeats, args.only, args.fast_too)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -83,21 +87,23 @@ def options_of(args: argparse.Namespace) -> Options:
     return Options(args.ranks, args.schedule, args.backend, args.numerics, args.device)
 
 
-def measure(run: Run) -> str | None:
-    """Runs on each rank; the report, from the last one."""
+def measure(run: Run) -> Results:
+    """Runs on each rank; the times of the last one are those to look at, because it has the loss."""
     case, options = run.case, run.options
     mesh = fp.mesh(pp=options.ranks, device="cpu") if options.ranks > 1 else None
+    ours = {"funpipe": options}
+    if run.fast_too:
+        ours["funpipe, fast"] = replace(options, numerics="fast")
+    mine = [Peer(name, partial(Funpipe, case, how, mesh)) for name, how in ours.items()]
     others = [p for p in peers_of(case, case.model(), options.ranks, options.device) if run.only in p.name]
-    peers = [Peer("funpipe", partial(Funpipe, case, options, mesh)), *others]
-    results = compare(peers, run.pairs, run.repeats, case.tolerance, meet)
-    return as_text(results) if mesh is None or mesh.pp_rank == options.ranks - 1 else None
+    return compare([*mine, *others], run.pairs, run.repeats, case.tolerance, meet)
 
 
 def main(run: Run) -> None:
     """Measures and prints."""
     print(f"{run.case}\n{run.options}\n{run.pairs} pairs, {run.repeats} steps in each timing", flush=True)
     ranks = run.options.ranks
-    print(fp.launch(measure, ranks, run)[-1] if ranks > 1 else measure(run))
+    print(as_text(fp.launch(measure, ranks, run)[-1] if ranks > 1 else measure(run)))
 
 
 if __name__ == "__main__":

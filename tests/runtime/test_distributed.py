@@ -430,6 +430,52 @@ def test_a_mesh_of_replicas(tmp_path, same_host):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["one"]
 
 
+def groups_of_edges(same_host):
+    """Three ranks with a group for each edge, as on GPUs; edges are opened in two goes."""
+    place = mesh(pp=3, timeout=60, same_host=same_host)
+    end = Distributed(place)
+    end.network.apart = True
+    x = torch.arange(2.0**19)  # too large for shared memory
+    plan = [message(n, x, src, dst) for n, (src, dst) in enumerate([(2, 0), (0, 1), (0, 2), (0, 1)])]
+    end.open(plan[:2])
+    refused = raised(end.send if end.rank == 0 else end.post_recv, *([x] if end.rank == 0 else []), plan[2])
+    end.open(plan)
+    for m in plan:
+        if m.dst == end.rank:
+            end.post_recv(m)
+    for m in plan:
+        if m.src == end.rank:
+            end.send(x + m.id, m)
+    right = {m.id: bool((end.wait_recv(m) == x + m.id).all()) for m in plan if m.dst == end.rank}
+    for m in plan:
+        if m.src == end.rank:
+            end.wait_send(m)
+    members = {edge: dist.get_process_group_ranks(group) for edge, group in end.network.groups.items()}
+    distinct = len({id(group) for group in end.network.groups.values()})
+    return right, members, distinct, refused if end.rank != 1 else None
+
+
+@pytest.fixture(scope="module")
+def edges(same_host):
+    return launch(groups_of_edges, 3, same_host, timeout=120)
+
+
+def test_each_edge_may_have_a_group_of_its_own(edges):
+    """A receive that is posted early on one of them keeps nothing waiting on another."""
+    found = edges
+    assert [right for right, *_ in found] == [{0: True}, {1: True, 3: True}, {2: True}]
+    assert found[0][1] == {(0, 1): [0, 1], (0, 2): [0, 2], (2, 0): [0, 2]}
+    assert [sorted(members) for _, members, _, _ in found[1:]] == [[(0, 1)], [(0, 2), (2, 0)]]
+    assert all(distinct == len(members) for _, members, distinct, _ in found)
+
+
+def test_an_edge_that_was_not_opened_is_named(edges):
+    for rank, (_, _, _, refused) in enumerate(edges):
+        if rank != 1:
+            assert refused[0] is TransportError
+            assert "no communicator from rank 0 to rank 2 was opened before the step" in refused[1]
+
+
 def dies(rank, port, told, same_host):
     """Rank 1 of 3 ends without a word while rank 0 waits for it, and rank 2 for a sum."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}

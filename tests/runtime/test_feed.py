@@ -1,5 +1,8 @@
 """What a step takes: state as it is, the batch and constants where and how the program types them."""
 
+from unittest.mock import Mock
+
+import pytest
 import torch
 
 from funpipe._typing import TensorType
@@ -25,3 +28,12 @@ def test_a_batch_is_laid_out_in_rows_and_asks_for_no_gradient():
     assert found.stride() == (3, 1)
     assert not found.requires_grad
     assert torch.equal(found, x)
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_the_host_waits_for_a_copy_to_a_gpu_only_if_its_memory_is_read_later(pinned):
+    value = Mock(requires_grad=False, device=CPU)
+    value.detach.return_value, value.is_pinned.return_value = value, pinned
+    value.to.return_value = torch.ones(2, 3)
+    Feed(("batch.x",), TYPES, {})({}, {"x": value}, torch.device("cuda", 0))
+    value.to.assert_called_once_with(torch.device("cuda", 0), non_blocking=not pinned)

@@ -5,6 +5,7 @@ import torch
 
 import funpipe as fp
 from funpipe.programs import verify
+from funpipe.runtime.inputs import BatchInputs
 from tests.api.models import batch_of, loss_fn, params_of, step_of
 
 
@@ -96,3 +97,12 @@ def test_a_model_that_fits_no_machine_is_planned():
 def test_the_step_of_the_ladder_needs_no_init():
     with pytest.raises(fp.FunpipeError, match=r"call step\.init"):
         _ = step_of(loss_fn).lowered
+
+
+def test_the_first_batch_is_looked_at_once(monkeypatch):
+    looked, of = [], BatchInputs.of
+    monkeypatch.setattr(
+        BatchInputs, "of", staticmethod(lambda *args, **kwargs: looked.append(1) or of(*args, **kwargs))
+    )
+    step_of().init(params_of(), batch_of())
+    assert len(looked) == 1

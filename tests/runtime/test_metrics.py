@@ -114,3 +114,12 @@ def test_a_weighted_loss_keeps_its_type():
     kinds = results(loss=(0, "sum", torch.zeros(())), weight=(0, "weight", torch.zeros((), dtype=torch.float64)))
     row = {"loss": torch.tensor(3.0), "weight": torch.tensor(2.0, dtype=torch.float64)}
     assert Metrics(kinds, row)["loss"].dtype == torch.float32
+
+
+def test_what_other_ranks_make_is_blank_where_the_state_is():
+    """Made there: a copy from the host would wait for the whole step."""
+    meta = torch.device("meta")
+    loss = torch.ones(KINDS.types["loss"].shape, dtype=KINDS.types["loss"].dtype, device=meta)
+    nothing, one = pack(KINDS, {}, meta), pack(KINDS, {"loss": loss}, meta)
+    assert nothing.device == one.device == meta and nothing.shape == one.shape
+    assert KINDS.blank_on(CPU) is KINDS.blank

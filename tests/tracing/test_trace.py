@@ -343,3 +343,13 @@ def test_marks_and_writes_in_place_go_together():
     traced = trace(loss, PARAMS, X)
     assert traced.marks[0].position == 2
     assert_computes_what_eager_does(loss)
+
+
+def test_a_constant_is_typed_where_the_step_runs():
+    """A number of the host that a loss on a GPU reads: a step gets it on the GPU, in each step as it is by then."""
+    scale = torch.tensor(0.5)
+    meta = torch.ones(3, 2, device="meta")
+    traced = trace(lambda p, x: (x @ p["w"] * scale).sum(), {"w": meta}, meta.mT, device="cuda", differentiate=False)
+    (stage,) = partition(traced, ())
+    assert {kind.device for kind in stage.F.types.values()} == {"cuda"}
+    assert list(traced.consts.values()) == [scale] and scale.device.type == "cpu"

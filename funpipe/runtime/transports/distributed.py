@@ -3,8 +3,9 @@
 import atexit
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import NoReturn
 
 import torch
@@ -61,13 +62,24 @@ class Distributed:
         self.network = Network(mesh, self.groups["pp"], self.near)
         self.meeting = {name for name, ranks in self.ranks.items() if len(ranks) > 1 and near.all_meet(ranks)}
         near_numbers = NumbersNearby(self.near, self.ranks["world"])
-        self.numbers = near_numbers if "world" in self.meeting else NumbersFarAway(world, mesh.device, self.near)
+        self.numbers = near_numbers if "world" in self.meeting else NumbersFarAway(_control(mesh, world), self.near)
         self.sent: dict[int, deque[Leaving | Started]] = defaultdict(deque)
         self.posted: dict[int, deque[Coming | Started]] = defaultdict(deque)
         self.carriers: dict[int, tuple[Message, SharedMemory | Network]] = {}
         self.given_up: BaseException | None = None
         weakref.finalize(self, self.near.close)
         atexit.register(_let_go, weakref.ref(self))  # before `Mesh.close`, which was registered earlier
+
+    def open(self, messages: Iterable[Message]) -> None:
+        """Opens the ways that the messages of a plan need; all ranks call it alike, before they run the plan.
+
+        Args:
+            messages: of all ranks.
+        """
+        try:
+            self.network.open(messages)
+        except (RuntimeError, OSError) as error:
+            self.fail_collective("opening communicators", "world", error)
 
     def send(self, tensor: Tensor, message: Message) -> None:
         """See `Transport.send`."""
@@ -273,6 +285,15 @@ class Met:
             return [wire.typed(parts.get(rank, own), type) for rank in self.transport.ranks[self.group]]
         except (RuntimeError, OSError) as error:
             self.transport.fail_collective(self.what, self.group, error)
+
+
+def _control(mesh: Mesh, world: dist.ProcessGroup) -> dist.ProcessGroup:
+    """All ranks, for what the host has to know: CPU tensors on GPUs too, or each step would wait for the one before."""
+    if mesh.device.type == "cpu":
+        return world
+    group = dist.new_group(backend="gloo", timeout=timedelta(seconds=mesh.timeout))
+    assert isinstance(group, dist.ProcessGroup)
+    return group
 
 
 def _let_go(transport: "weakref.ref[Distributed]") -> None:

@@ -1,11 +1,14 @@
 """Messages over torch.distributed: gloo on CPUs, NCCL on GPUs.
 
-gloo tells messages apart by their tag, which is the message's id. NCCL has no tags: it matches the messages of a pair
-in the order in which they are posted, so each direction of a pair has a communicator of its own, on which the order
-is the one that the verifier checked. Those are opened at the start, pair by pair: opening one blocks both ends, and
-doing it in the middle of a schedule could hang.
+gloo tells messages apart by their tag, which is the message's id. NCCL has no tags: a communicator matches messages in
+the order in which they are started, one after the other on a stream of its own. So each edge, which is one direction of
+a pair of ranks, has a group and with it a communicator of its own, on which the order is the one that the verifier
+checked: a receive that is posted early keeps nothing else waiting. Communicators are opened before a step runs, edge by
+edge: opening one blocks both ends, and in the middle of a schedule it could hang. Every message is an operation by
+itself, so that the number of those which NCCL takes in one group plays no part.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -17,6 +20,9 @@ from funpipe.backends.transport import Message
 from funpipe.runtime.mesh import Mesh
 from funpipe.runtime.transports import wire
 from funpipe.runtime.transports.shared_memory import SharedMemory
+
+Edge = tuple[int, int]
+"""The pipeline ranks that send and receive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,60 +48,82 @@ class Network:
         mesh: the processes.
         pp: the group of the pipeline's ranks.
         near: what is taken care of during a wait.
+        apart: whether each edge has a group of its own; None: on GPUs.
     """
 
-    def __init__(self, mesh: Mesh, pp: dist.ProcessGroup, near: SharedMemory) -> None:
-        self.near = near
-        self.forward = self.backward = pp
-        if mesh.device.type == "cuda":
-            self.forward, self.backward = _direction(mesh), _direction(mesh)
-            self._open(mesh)
+    def __init__(self, mesh: Mesh, pp: dist.ProcessGroup, near: SharedMemory, apart: bool | None = None) -> None:
+        self.mesh, self.pp, self.near = mesh, pp, near
+        self.apart = mesh.device.type == "cuda" if apart is None else apart
+        self.known: set[Edge] = set()
+        self.groups: dict[Edge, dist.ProcessGroup] = {}
+
+    def open(self, messages: Iterable[Message]) -> None:
+        """Opens what messages need and is not open yet; all ranks of the mesh call it with the same messages.
+
+        Args:
+            messages: of a plan, those of other ranks among them.
+        """
+        if not self.apart:
+            return
+        new = {(m.src, m.dst) for m in messages} - self.known
+        for edge in sorted(
+            new, key=lambda edge: (sorted(edge), edge)
+        ):  # in one order for all, so nobody waits in a ring
+            self.known.add(edge)
+            self._open(edge)
 
     def send(self, tensor: Tensor, message: Message) -> Started:
         """Starts a message whose tensor is laid out as its type says."""
         flat = wire.as_bytes(tensor)
-        work = self._channel(message).send([flat], message.dst, message.id)
+        group, ranks = self._group(message)
+        work = group.send([flat], ranks[message.dst], message.id)
         return Started(self.near, message.dst, work, flat, tensor)
 
     def post_recv(self, message: Message) -> Started:
         """Allocates the buffer and starts receiving."""
         tensor = wire.empty(message.type)
         flat = wire.as_bytes(tensor)
-        work = self._channel(message).recv([flat], message.src, message.id)
+        group, ranks = self._group(message)
+        work = group.recv([flat], ranks[message.src], message.id)
         return Started(self.near, message.src, work, flat, tensor)
 
     def close(self) -> None:
         """Forgets the groups."""
-        del self.forward, self.backward
+        self.groups.clear()
+        del self.pp
 
-    def _channel(self, message: Message) -> dist.ProcessGroup:
-        """The group whose communicator carries the message's direction."""
-        return self.forward if message.src < message.dst else self.backward
+    def _group(self, message: Message) -> tuple[dist.ProcessGroup, dict[int, int]]:
+        """The group that carries a message, and what the pipeline's ranks are called in it."""
+        edge = message.src, message.dst
+        if not self.apart:
+            return self.pp, {rank: rank for rank in edge}
+        if edge not in self.groups:
+            raise RuntimeError(f"no communicator from rank {edge[0]} to rank {edge[1]} was opened before the step")
+        return self.groups[edge], {rank: place for place, rank in enumerate(sorted(edge))}
 
-    def _open(self, mesh: Mesh) -> None:
-        """Makes the communicators between neighbours (the last and the first rank are too), in one order for all."""
-        pp = mesh.shape.pp
-        pairs = sorted({tuple(sorted((rank, (rank + 1) % pp))) for rank in range(pp) if pp > 1})
-        token = torch.zeros(1, dtype=torch.uint8, device=mesh.device)
-        for low, high in pairs:
-            for src, dst, group in ((low, high, self.forward), (high, low, self.backward)):
-                if mesh.pp_rank == src:
-                    dist.send(token, group=group, group_dst=dst)
-                if mesh.pp_rank == dst:
-                    dist.recv(token, group=group, group_src=src)
+    def _open(self, edge: Edge) -> None:
+        """Makes an edge's group in every replica, as torch asks of all processes; a communicator in this one's."""
+        backend = "nccl" if self.mesh.device.type == "cuda" else None
+        limit = timedelta(seconds=self.mesh.timeout)
+        for row in self.mesh.device_mesh.mesh.tolist():
+            ends = sorted(row[rank] for rank in edge)
+            group = dist.new_group(ends, timeout=limit, backend=backend)
+            if dist.get_rank() in ends:
+                assert isinstance(group, dist.ProcessGroup)
+                self.groups[edge] = group
+        if self.mesh.pp_rank in edge:
+            self._meet(edge)
+
+    def _meet(self, edge: Edge) -> None:
+        """A first message, for which NCCL makes the communicator."""
+        token, group = torch.zeros(1, dtype=torch.uint8, device=self.mesh.device), self.groups[edge]
+        place = sorted(edge).index(edge[1] if self.mesh.pp_rank == edge[0] else edge[0])
+        send = self.mesh.pp_rank == edge[0]
+        work = group.send([token], place, 0) if send else group.recv([token], place, 0)
+        wait(work, self.mesh.timeout, token.is_cuda)
 
 
 def wait(work: dist.Work, timeout: float, on_stream: bool) -> None:
     """Blocks the process (gloo) or the current stream (NCCL, whose watchdog knows the time limit)."""
     if not (work.wait() if on_stream else work.wait(timedelta(seconds=timeout))):
         raise RuntimeError("the transfer was aborted")
-
-
-def _direction(mesh: Mesh) -> dist.ProcessGroup:
-    """A further group over this process's pipeline; every process makes those of all replicas."""
-    mine = None
-    for row in mesh.device_mesh.mesh.tolist():
-        group = dist.new_group(row)
-        mine = group if dist.get_rank() in row else mine
-    assert isinstance(mine, dist.ProcessGroup)
-    return mine

@@ -32,15 +32,14 @@ class NumbersFarAway:
     """Over the network, always through the same tensors: one gathering is over before the next begins.
 
     Args:
-        group: all ranks.
-        device: of the mesh.
+        group: all ranks; it carries CPU tensors.
         near: the channels to those of this host.
     """
 
-    def __init__(self, group: dist.ProcessGroup, device: torch.device, near: SharedMemory) -> None:
+    def __init__(self, group: dist.ProcessGroup, near: SharedMemory) -> None:
         self.group, self.near = group, near
-        self.mine = torch.zeros(1, dtype=torch.int64, device=device)
-        self.all = torch.zeros(group.size(), dtype=torch.int64, device=device)
+        self.mine = torch.zeros(1, dtype=torch.int64, device="cpu")
+        self.all = torch.zeros(group.size(), dtype=torch.int64, device="cpu")
         self.parts = list(self.all.split(1))
         self.work: dist.Work | None = None
 
@@ -53,5 +52,5 @@ class NumbersFarAway:
         """Blocks until all numbers are here; in the order of the ranks."""
         work = self.work
         assert work is not None
-        self.near.beside(lambda: wait(work, timeout, self.mine.is_cuda), range(self.group.size()))
+        self.near.beside(lambda: wait(work, timeout, on_stream=False), range(self.group.size()))
         return self.all.tolist()
