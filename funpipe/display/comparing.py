@@ -6,9 +6,10 @@ from dataclasses import replace
 from funpipe._errors import ScheduleError
 from funpipe._typing import MeshShape
 from funpipe.display.boxes import Box, Picture
-from funpipe.display.measured import Measured, of_profile, tasks_of
+from funpipe.display.lengths import require_seconds
+from funpipe.display.measured import Measured, ends, of_profile, tasks_of
 from funpipe.display.planned import of_simulation
-from funpipe.display.window import EVERYTHING, MOST_BOXES, Window
+from funpipe.display.window import EVERYTHING, MOST_BOXES, Window, note
 from funpipe.schedules import Simulation
 
 _MS = 1e3
@@ -39,8 +40,8 @@ def compare(
         A picture with two rows for each rank, in milliseconds; a notebook shows it, `svg` and `text` draw it.
 
     Raises:
-        ScheduleError: the profile is not of as many pipeline ranks, has no such ranks, or there are too many boxes for
-            one picture.
+        ScheduleError: the profile is not of as many pipeline ranks, has no such ranks or replica, `seconds` is not
+            above 0, or there are too many boxes for one picture.
 
     Example:
         >>> from funpipe import MeshShape
@@ -56,7 +57,8 @@ def compare(
         F- forward, B= backward, . idle; a character is 0.25 ms
     """
     table = simulation.table
-    _require_same_ranks(table.num_ranks, profile.mesh)
+    require_seconds(seconds)
+    _require_measured(table.num_ranks, replica, profile.mesh)
     rows = Window.of(ranks, time).rows(table.num_ranks)
     scale, first = _MS * seconds, _first_task(profile)
     told = None if time is None else ((time[0] - first) / scale, (time[1] - first) / scale)
@@ -68,15 +70,18 @@ def compare(
         raise ScheduleError(f"{len(boxes)} boxes are too many for one picture; pass time=(begin, end) in milliseconds.")
     names = tuple(f"rank {rank} {word}" for rank in rows for word in ("predicted", "measured"))
     begin, end = time or (0.0, max(measured.end, predicted.end * scale + first))
-    return Picture(names, boxes, begin, end, "ms", 1 / _MS)
+    left_out = note(rows, table.num_ranks, (begin, end), max(ends(profile), simulation.makespan * scale + first))
+    return Picture(names, boxes, begin, end, "ms", 1 / _MS, left_out)
 
 
-def _require_same_ranks(num_ranks: int, mesh: MeshShape) -> None:
+def _require_measured(num_ranks: int, replica: int, mesh: MeshShape) -> None:
     if num_ranks != mesh.pp:
         raise ScheduleError(
             f"the simulated table has {num_ranks} ranks, but {mesh.pp} were measured; "
             "simulate the table of the step, step.lowered.schedule."
         )
+    if replica not in range(mesh.dp):
+        raise ScheduleError(f"replica={replica!r} was not measured; pass one from 0 to {mesh.dp - 1}.")
 
 
 def _first_task(profile: Measured) -> float:

@@ -6,10 +6,10 @@ from funpipe.display.boxes import Box
 from funpipe.display.curves import curves
 from funpipe.display.layout import GUTTER, LETTER, LINE, PAD, Layout
 from funpipe.display.legend import axis, drawn, legend, patterns
+from funpipe.display.lengths import require_width
 from funpipe.display.markup import element, escaped
 from funpipe.display.showing import Drawable, picture
 from funpipe.display.styles import IDLE, INK, STYLES
-from funpipe.display.window import require_width
 
 _FONT = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 _VISIBLE = 0.75
@@ -70,7 +70,7 @@ def svg(
     layout = Layout.of(shown, width, memory=memory)
     lines = legend(layout)
     height = layout.legend + LINE * len(lines) + PAD
-    name = f"{len(shown.rows)} ranks from {shown.begin:g} to {shown.end:g} {shown.unit}"
+    name = f"{len(shown.rows)} rows, {shown.begin:g} to {shown.end:g} {shown.unit}"
     return Svg(
         element(
             "svg",

@@ -62,13 +62,18 @@ def of_profile(profile: Measured, window: Window) -> Picture:
     rows = {rank: row for row, rank in enumerate(window.rows(num_ranks))}
     events = [event for event in profile.events if event.rank in rows and event.share != "bubble"]
     start, end = (_MS * np.array(times) for times in ([e.start for e in events], [e.end for e in events]))
-    last = _MS * max((event.end for event in profile.events), default=0.0)
+    last = ends(profile)
     span = window.span(start, last)
     shown = np.flatnonzero(inside(start, end, *span))
     short = _one_stage_each(profile.events)
     boxes = tuple(_box(events[i], rows[events[i].rank], span, short) for i in shown)
     left_out = note(list(rows), num_ranks, span, last)
     return Picture(tuple(f"rank {rank}" for rank in rows), boxes, *span, "ms", 1 / _MS, left_out)
+
+
+def ends(profile: Measured) -> float:
+    """When the last event ends, in milliseconds."""
+    return _MS * max((event.end for event in profile.events), default=0.0)
 
 
 def _one_stage_each(events: Sequence[Event]) -> bool:

@@ -3,11 +3,10 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from math import inf
 
 from funpipe import _trace_events as events
-from funpipe._errors import ScheduleError
 from funpipe.display.boxes import Box, Picture
+from funpipe.display.lengths import require_seconds
 from funpipe.display.measured import Measured
 from funpipe.display.showing import Drawable, pictured
 from funpipe.display.window import EVERYTHING
@@ -38,8 +37,7 @@ def trace(x: Drawable, path: str | os.PathLike[str], *, seconds: float = 1.0) ->
         ...         [(e["name"], e["ts"]) for e in json.load(file)["traceEvents"] if e["ph"] == "X" and e["pid"] == 1]
         [('F0', 1000.0), ('B0', 2000.0), ('idle', 0.0), ('idle', 4000.0)]
     """
-    if not 0 < seconds < inf:
-        raise ScheduleError(f"seconds={seconds!r}; pass how long a unit of time is, such as 1e-3 for a millisecond.")
+    require_seconds(seconds)
     if isinstance(x, Measured):
         x.save(path)
         return

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import inf
 from numbers import Integral
 from sys import maxsize
 
@@ -38,7 +37,7 @@ class Window:
             ScheduleError: no ranks, a rank twice or one that is no number, or a time that ends before it begins.
         """
         chosen = None if ranks is None else _distinct(tuple(ranks))
-        if time is not None and not (np.isfinite(time).all() and time[0] < time[1]):
+        if time is not None and not (np.shape(time) == (2,) and np.isfinite(time).all() and time[0] < time[1]):
             raise ScheduleError(f"time={time!r} is no stretch of time; pass (begin, end) with begin before end.")
         return Window(chosen, time)
 
@@ -72,16 +71,6 @@ def _distinct(ranks: tuple[int, ...]) -> tuple[int, ...]:
         if ranks.count(rank) > 1:
             raise ScheduleError(f"rank {rank} is in ranks {ranks.count(rank)} times; name each rank once.")
     return ranks
-
-
-def require_width(width: float | None, unit: str) -> None:
-    """A width that is given is a length.
-
-    Raises:
-        ScheduleError: it is not above 0.
-    """
-    if width is not None and not 0 < width < inf:
-        raise ScheduleError(f"width={width!r}; pass how many {unit} the time takes, or None for as many as labels need.")
 
 
 EVERYTHING = Window(most_ranks=maxsize, most_boxes=maxsize)

@@ -6,9 +6,9 @@ import numpy as np
 
 from funpipe.display.axis import number_text, ticks
 from funpipe.display.boxes import Box, Picture
+from funpipe.display.lengths import require_width
 from funpipe.display.showing import Drawable, picture
 from funpipe.display.styles import IDLE_MARK, STYLES, TOGETHER_MARK
-from funpipe.display.window import require_width
 
 WIDEST = 240
 """Characters for the time of a picture whose boxes would take more to show their labels."""

@@ -12,8 +12,7 @@ Source: the CSV files that `_PipelineScheduleRuntime` of torch 2.13 writes and r
 """
 
 import re
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from funpipe._errors import ScheduleError
 from funpipe.schedules.row import Cell
@@ -36,8 +35,7 @@ _STAGE = re.compile(f"{_NUMBER}({'|'.join(STAGE_KINDS)})")
 _OVERLAP = re.compile(r"\(([^();]*);([^();]*)\)OVERLAP_F_B")
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """What a rank does for a stage besides its tasks.
 
     Args:
@@ -95,26 +93,36 @@ def read_cell(text: str) -> Cell | Action:
     text = text.strip(" \t")
     if not text:
         return None
-    if match := _OVERLAP.fullmatch(text):
-        return Overlap(*(_task(part) for part in match.groups()))
+    if (found := _single(text)) is not None:
+        return found
     if match := _STAGE.fullmatch(text):
         return Action(cast(ActionKind, match[2]), int(match[1]))
-    return _single(text)
+    if match := _OVERLAP.fullmatch(text):
+        return Overlap(*(_task(part) for part in match.groups()))
+    raise _unknown(text)
 
 
 def _task(text: str) -> Task:
-    found = _single(text.strip(" \t"))
+    text = text.strip(" \t")
+    found = _single(text)
+    if found is None:
+        raise _unknown(text)
     if not isinstance(found, Task):
         raise ScheduleError(f"{found} is no task; two at once are tasks, like (2F1;5B0)OVERLAP_F_B.")
     return found
 
 
-def _single(text: str) -> Task | Action:
+def _single(text: str) -> Task | Action | None:
+    """A task or a message; None if it is neither."""
     match = _SINGLE.fullmatch(text)
     if match is None:
-        raise ScheduleError(f"{_shown(text)} is nothing that a schedule knows; {ALLOWED}.")
+        return None
     stage, kind, microbatch = int(match[1]), match[2], int(match[3])
     return Task(kind, stage, microbatch) if kind in KINDS else Action(cast(ActionKind, kind), stage, microbatch)
+
+
+def _unknown(text: str) -> ScheduleError:
+    return ScheduleError(f"{_shown(text)} is nothing that a schedule knows; {ALLOWED}.")
 
 
 def _shown(text: str) -> str:

@@ -4,6 +4,7 @@ from itertools import islice
 
 import numpy as np
 
+from funpipe._errors import FunpipeTypeError
 from funpipe.schedules.codes import IDLE, is_kind, pack, pair_of, unpack
 from funpipe.schedules.columns import columns_of_results, drawn_as_it_runs
 from funpipe.schedules.dependencies import Dependencies, dependencies, rounds
@@ -32,6 +33,7 @@ def check(table: Table) -> None:
 
     Raises:
         ScheduleError: a rule is broken; the text has the grid with the failing cell in brackets and the remedy.
+        FunpipeTypeError: something else was passed, such as a schedule.
 
     Example:
         >>> from funpipe.schedules import GPipe, Task
@@ -48,6 +50,9 @@ def check(table: Table) -> None:
 
 def checked(table: Table) -> Dependencies:
     """`check`, for who goes on with the table's dependencies."""
+    if not isinstance(table, Table):
+        given = type(table).__name__
+        raise FunpipeTypeError(f"table is a {given}; pass a Table, such as OneFOneB().table(4, 8).")
     _every_rank_holds_a_stage(table)
     _each_task_is_on_its_rank(table)
     trains = table.has_backwards
@@ -70,8 +75,8 @@ def _every_rank_holds_a_stage(table: Table) -> None:
 
 
 def _each_task_is_on_its_rank(table: Table) -> None:
-    rank_of_pair = np.repeat(np.array(table.placement, np.int32), table.num_microbatches)
-    at_home = rank_of_pair[pair_of(table.cells)] == np.arange(table.num_ranks)[:, None]
+    stages = pair_of(table.cells) // table.num_microbatches
+    at_home = np.array(table.placement, np.int32)[stages] == np.arange(table.num_ranks)[:, None]
     wrong = np.argwhere(~at_home & (table.cells != IDLE))
     if wrong.size:
         rank, slot = map(int, wrong[0])

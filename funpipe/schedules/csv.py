@@ -13,23 +13,20 @@ import csv
 import io
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import Sequence
 from pathlib import Path
 
 from funpipe._errors import ScheduleError
 from funpipe.schedules.actions import Action, read_cell, write_cell
-from funpipe.schedules.messages import parts, with_communication
+from funpipe.schedules.messages import with_communication
 from funpipe.schedules.require_messages import Place, Where, require_messages
+from funpipe.schedules.require_rows import none_missing, placement_of, require_dense, require_work, tasks_of
 from funpipe.schedules.row import Cell
 from funpipe.schedules.task import Overlap, Task
 
 MAX_BYTES = 2**29
 MAX_CELLS = 2**25
 """Of a file. A table of 1024 ranks and 4096 microbatches with all its communication has fewer."""
-
-SPARSE = 16
-"""How many times more cells a grid may have than its file: the rest would be idle ends of short rows."""
 
 
 def write(rows: Sequence[Sequence[Cell | Action]]) -> str:
@@ -91,13 +88,15 @@ def read(
         return f"{name}, row {place.rank + 1}, column {place.column + 1}"
 
     rows = [_read_row(fields, rank, where) for rank, fields in enumerate(_fields(text, name))]
-    _require_work(rows, name)
-    found = _placement(rows, placement, where)
-    ranks = tuple(found[stage] for stage in range(_none_missing(found, "stage", name)))
-    num_microbatches = _none_missing({task.microbatch for _, task in _tasks(rows)}, "microbatch", name)
-    require_messages(rows, ranks, where)
+    items = [(Place(r, c), cell) for r, row in enumerate(rows) for c, cell in enumerate(row) if cell is not None]
+    tasks = tasks_of(items)
+    require_work(tasks, len(rows), name)
+    found = placement_of(tasks, placement, where)
+    ranks = tuple(found[stage] for stage in range(none_missing(found, "stage", name)))
+    num_microbatches = none_missing({task.microbatch for _, task in tasks}, "microbatch", name)
+    require_messages(items, ranks, where)
     cells = [[cell for cell in row if not isinstance(cell, Action)] for row in rows]
-    _require_dense(rows, cells, name)
+    require_dense(rows, cells, name)
     return [_twice(row) for row in cells], ranks, num_microbatches
 
 
@@ -123,60 +122,6 @@ def _read(field: str, place: Place, where: Where) -> Cell | Action:
         return read_cell(field)
     except ScheduleError as error:
         raise ScheduleError(f"{where(place)}: {error}") from None
-
-
-def _tasks(rows: Sequence[Sequence[Cell | Action]]) -> Iterator[tuple[Place, Task]]:
-    for rank, row in enumerate(rows):
-        for column, cell in enumerate(row):
-            for task in () if cell is None else parts(cell):
-                yield Place(rank, column), task
-
-
-def _require_work(rows: Sequence[Sequence[Cell | Action]], name: str) -> None:
-    working = {place.rank for place, _ in _tasks(rows)}
-    idle = next(rank for rank in count() if rank not in working)
-    if idle < max(len(rows), 1):
-        raise ScheduleError(f"{name}, row {idle + 1}: no task; every rank holds a stage: remove the row, or fill it.")
-
-
-def _placement(rows: Sequence[Sequence[Cell | Action]], given: Sequence[int] | None, where: Where) -> dict[int, int]:
-    """The rank of each stage, as given or as found."""
-    found = dict(enumerate(given or ()))
-    first: dict[int, Place] = {}
-    for place, task in _tasks(rows):
-        if given is not None and task.stage not in found:
-            raise ScheduleError(
-                f"{where(place)}: {task}: placement has stages 0 to {len(given) - 1} only; name its rank."
-            )
-        first.setdefault(task.stage, place)
-        rank = found.setdefault(task.stage, place.rank)
-        if rank != place.rank:
-            why = f"placed on rank {rank}" if given is not None else f"in row {rank + 1} ({where(first[task.stage])})"
-            remedy = f"a stage is on one rank: move {task} to row {rank + 1}."
-            raise ScheduleError(f"{where(place)}: {task}: stage {task.stage} is {why}; {remedy}")
-    return found
-
-
-def _none_missing(numbers: Mapping[int, int] | set[int], word: str, name: str) -> int:
-    """How many numbers there are, if they are all from 0 on; so no file asks for more memory than it has tasks."""
-    missing = next(number for number in count() if number not in numbers)
-    if missing < len(numbers):
-        raise ScheduleError(
-            f"{name}: no task is of {word} {missing}, but one is of {word} {max(numbers)}; "
-            "number them from 0 without gaps."
-        )
-    return missing
-
-
-def _require_dense(rows: Sequence[Sequence[object]], cells: Sequence[Sequence[Cell]], name: str) -> None:
-    """Rows of very different lengths would ask for far more memory than the file has."""
-    longest = max(range(len(cells)), key=lambda rank: len(cells[rank]))
-    grid, written = 2 * len(cells) * len(cells[longest]), sum(map(len, rows))
-    if grid > max(SPARSE * written, 2**20):
-        raise ScheduleError(
-            f"{name}, row {longest + 1} has {len(cells[longest])} cells, and all {len(cells)} rows together {written}; "
-            "shorten that row."
-        )
 
 
 def _twice(row: Sequence[Cell]) -> list[Cell]:

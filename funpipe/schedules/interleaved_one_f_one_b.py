@@ -23,9 +23,9 @@ from funpipe.schedules.task import Kind
 class Interleaved1F1B(Schedule):
     """1F1B with v stages per rank, laid round and round: a smaller bubble for v times the messages.
 
-    Bubble (p - 1)(F + B) with the times of one stage, which is 1/v of 1F1B's for the same model; peak
-    min(vm, vp + p - 1 - 2r) activations of one stage on rank r. Microbatches go through in rounds of p (or a few more,
-    where m is no multiple of p); all rounds are of one size.
+    Microbatches go through in rounds of p, or of some number g above p where m is no multiple of p; all rounds are of
+    one size. Bubble (p - 1)(F + B) with the times of one stage, which is 1/v of 1F1B's for the same model, for m >= p;
+    peak min(vm, (v - 1)g + 2(p - r) - 1) activations of one stage on rank r. With m < p there is one round, of m.
 
     Args:
         stages_per_rank: v, the stages on each rank.

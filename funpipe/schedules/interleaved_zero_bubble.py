@@ -23,8 +23,9 @@ from funpipe.schedules.task import Kind
 class InterleavedZeroBubble(Schedule):
     """ZB-H1 with v stages per rank, laid round and round, which divides its bubble by v.
 
-    Bubble (p - 1)(F + I - W) with the times of one stage where W takes no longer than F and I; peak vp activations of
-    one stage on every rank where m is a multiple of p. Microbatches go through in rounds, as in `Interleaved1F1B`.
+    Microbatches go through in rounds of g, as in `Interleaved1F1B`. Bubble (p - 1)(F + I - W) with the times of one
+    stage where W takes no longer than F and I, for m >= p; peak min(vm, (v - 1)g + p) activations of one stage on every
+    rank, vp where m is a multiple of p.
 
     Args:
         stages_per_rank: v, the stages on each rank.

@@ -52,6 +52,7 @@ def lower_bound(
         (27.0, 25.5)
     """
     request = Request(num_ranks, num_microbatches, F, I, W, B, latency, memory_limit, placement, stages_per_rank, split)
-    if placement is not None:
-        return bound(request.problem(tuple(placement)))
-    return min(anywhere(request.problem(tuple(range(num_ranks)) * count)) for count in request.stage_counts())
+    if request.placement is not None:
+        return bound(request.problem(tuple(request.placement)))
+    around = tuple(range(request.num_ranks))
+    return min(anywhere(request.problem(around * count)) for count in request.stage_counts())

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from funpipe._errors import ScheduleError
-from funpipe.schedules.constraints import at_least
+from funpipe.schedules.constraints import at_least, ranks_of_stages
 from funpipe.schedules.task import Kind
 
 
@@ -49,10 +49,12 @@ def chosen(stage_to_rank: Sequence[int] | None, num_ranks: int, schedule: object
     p = at_least(1, num_ranks, "num_ranks", schedule)
     if stage_to_rank is None:
         return tuple(range(p))
-    if set(stage_to_rank) != set(range(p)):
-        used = max(stage_to_rank) + 1
+    placement = ranks_of_stages(stage_to_rank, "stage_to_rank", schedule)
+    used = sorted(set(placement))
+    if used != list(range(p)):
+        fewer_or_more = f"use num_ranks={len(used)}, or " if used and used == list(range(len(used))) else ""
         raise ScheduleError(
-            f"{schedule} places stages on the ranks {sorted(set(stage_to_rank))}, but there are {p}; "
-            f"use num_ranks={used}, or place at least one stage on each of the ranks 0 to {p - 1}."
+            f"{schedule} places stages on the ranks {used}, but there are {p}; "
+            f"{fewer_or_more}place at least one stage on each of the ranks 0 to {p - 1}."
         )
-    return tuple(stage_to_rank)
+    return placement

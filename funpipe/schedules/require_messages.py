@@ -5,12 +5,11 @@ A program places its own communication, so what is read here is checked and drop
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from funpipe._errors import ScheduleError
 from funpipe.schedules.actions import Action
 from funpipe.schedules.messages import MESSAGES, Item, other_end, parts, sent_by
-from funpipe.schedules.row import Cell
 from funpipe.schedules.task import Task
 
 
@@ -21,15 +20,17 @@ class Place(NamedTuple):
     column: int
 
 
+_Placed = tuple[Place, Action]
+
 Where = Callable[[Place], str]
 """How a place is called in an error."""
 
 
-def require_messages(rows: Sequence[Sequence[Cell | Action]], placement: Sequence[int], where: Where) -> None:
+def require_messages(items: Sequence[tuple[Place, Item]], placement: Sequence[int], where: Where) -> None:
     """Raises unless the actions among the cells fit the tasks.
 
     Args:
-        rows: for each rank its cells.
+        items: the cells that are not idle, in the order of their places.
         placement: the rank of each stage; every task is on it.
         where: names a place.
 
@@ -38,15 +39,16 @@ def require_messages(rows: Sequence[Sequence[Cell | Action]], placement: Sequenc
             makes its value, or a receive after the task that needs it; one end of a message without the other, or in
             another order than there; parameters that are missing while a task needs them.
     """
-    items = [(Place(r, c), cell) for r, row in enumerate(rows) for c, cell in enumerate(row) if cell is not None]
-    actions = [(place, item) for place, item in items if isinstance(item, Action)]
+    actions = [cast(_Placed, placed) for placed in items if isinstance(placed[1], Action)]
+    if not actions:
+        return
     for place, action in actions:
         if action.stage >= len(placement) or placement[action.stage] != place.rank:
             raise _fault(
                 where, place, action, "no task of its stage is in this row", "move it to the row that has them"
             )
     _require_held(items, where)
-    messages = [(place, action) for place, action in actions if action.kind in MESSAGES]
+    messages = [placed for placed in actions if placed[1].kind in MESSAGES]
     if messages:
         _require_messages(messages, items, placement, where)
     _require_reduced_last(items, where)
@@ -57,7 +59,7 @@ def _fault(where: Where, place: Place, action: object, what: str, remedy: str) -
 
 
 def _require_messages(
-    messages: Sequence[tuple[Place, Action]],
+    messages: Sequence[_Placed],
     items: Sequence[tuple[Place, Item]],
     placement: Sequence[int],
     where: Where,
@@ -69,18 +71,18 @@ def _require_messages(
         places[action] = place
     tasks = {task: place for place, item in items for task in parts(item)}
     for place, action in messages:
-        _require_needed(place, action, placement, where)
+        end = other_end(action)
+        _require_needed(place, action, end.stage, placement, where)
         _require_at_its_task(place, action, tasks, where)
-        if other_end(action) not in places:
-            peer = placement[other_end(action).stage]
-            raise _fault(where, place, action, "it has no other end", f"add {other_end(action)} to row {peer + 1}")
+        if end not in places:
+            row = placement[end.stage] + 1
+            raise _fault(where, place, action, "it has no other end", f"add {end} to row {row}")
     _require_sent(tasks, places, placement, where)
     _require_one_order(messages, placement, where)
 
 
-def _require_needed(place: Place, action: Action, placement: Sequence[int], where: Where) -> None:
+def _require_needed(place: Place, action: Action, peer: int, placement: Sequence[int], where: Where) -> None:
     """The message's other end is a stage of another rank."""
-    peer = other_end(action).stage
     if not 0 <= peer < len(placement):
         raise _fault(where, place, action, "there is no stage at its other end", "remove it")
     if placement[peer] == place.rank:
@@ -112,11 +114,11 @@ def _require_sent(
             raise _fault(where, place, task, "its result is never sent", remedy)
 
 
-def _require_one_order(messages: Sequence[tuple[Place, Action]], placement: Sequence[int], where: Where) -> None:
+def _require_one_order(messages: Sequence[_Placed], placement: Sequence[int], where: Where) -> None:
     """Between two ranks messages arrive as they leave, and receives do not say which one they want."""
     sent, received = defaultdict(list), defaultdict(list)
     for place, action in messages:
-        peer = placement[other_end(action).stage]
+        peer = placement[action.stage + MESSAGES[action.kind].step]
         if action.kind.startswith("SEND"):
             sent[place.rank, peer].append(action)
         else:

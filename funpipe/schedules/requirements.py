@@ -1,12 +1,18 @@
 """What a table demands of the numbers that it is made of, so that its codes and sizes can be relied on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from funpipe._errors import ScheduleError
 from funpipe.schedules.codes import IDLE, MAX_CODES, is_kind, pair_of
-from funpipe.schedules.task import Kind, Task
+from funpipe.schedules.task import KINDS, Kind, Task
+
+SMALL = 2**24
+"""A grid of so many cells may be filled up from rows of any lengths; they are about 200 MB while it is made."""
+
+PADDING = 128
+"""How many times what was written a larger grid may be: a short text must not ask for all the memory there is."""
 
 
 def require_cells(cells: np.ndarray, num_codes: int) -> None:
@@ -35,9 +41,10 @@ def require_joined(joined: np.ndarray, cells: np.ndarray) -> None:
         )
 
 
-def require_room(num_ranks: int, num_slots: int) -> None:
-    """The grid fits; rows of very different lengths could ask for far more memory than they have."""
-    if num_ranks * num_slots > MAX_CODES:
+def require_room(num_ranks: int, num_slots: int, num_written: int | None = None) -> None:
+    """The grid fits, and rows that were written out are not so uneven that it is mostly what fills them up."""
+    most = MAX_CODES if num_written is None else min(MAX_CODES, max(SMALL, PADDING * num_written))
+    if num_ranks * num_slots > most:
         raise ScheduleError(f"{num_ranks} ranks of up to {num_slots} slots are too large a grid; shorten the rows.")
 
 
@@ -54,6 +61,16 @@ def require_slots(slots: Mapping[Kind, np.ndarray], rank_of_stage: np.ndarray) -
     if rank_of_stage.min() < 0:
         raise ScheduleError(f"placement has rank {rank_of_stage.min()}; number the ranks from 0.")
     return shape
+
+
+def require_kinds(slots: Collection[str], asked: Iterable[str]) -> None:
+    """Slots are of kinds that there are, and those of which more is said are among them."""
+    for kind in slots:
+        if kind not in KINDS:
+            raise ScheduleError(f"slots are given for kind {kind!r}; use {', '.join(KINDS)}.")
+    for kind in asked:
+        if kind not in slots:
+            raise ScheduleError(f"where or joined speaks of kind {kind!r}; give slots for it: there are {[*slots]}.")
 
 
 def require_masks(masks: Sequence[np.ndarray], shape: tuple[int, int]) -> None:

@@ -12,7 +12,7 @@ from operator import attrgetter
 from random import Random
 
 from funpipe.schedules.codes import is_kind
-from funpipe.schedules.constraints import at_least
+from funpipe.schedules.constraints import at_least, integer
 from funpipe.schedules.numbers import Numbers
 from funpipe.schedules.search_anneal import anneal
 from funpipe.schedules.search_bound import bound
@@ -74,7 +74,8 @@ def search(
         seed: of the random numbers that choose moves.
 
     Returns:
-        A table that passes `check` and stays within the limit. The same arguments give the same table, on every rank.
+        A table that passes `check`, stays within the limit, and is not longer than any named schedule of the registry
+        that does and has one of these placements. The same arguments give the same table, on every rank.
 
     Raises:
         ScheduleError: a limit below 1, which no schedule can meet; or an argument that is out of range.
@@ -85,7 +86,7 @@ def search(
         >>> table.num_stages, simulate(table, F=0.5, I=0.5, W=0.5).bubble
         (8, 1.5)
     """
-    at_least(1, tries, "tries", "search")
+    tries, seed = at_least(1, tries, "tries", "search"), integer(seed, "seed", "search")
     request = Request(num_ranks, num_microbatches, F, I, W, B, latency, memory_limit, placement, stages_per_rank, split)
     problems = request.problems()
     named = named_that_fit(problems, request.stage_counts())

@@ -1,6 +1,5 @@
 """What a caller asks of a search, read: numbers checked, and the placements that come into question."""
 
-import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import add
@@ -8,7 +7,7 @@ from operator import add
 import numpy as np
 
 from funpipe._errors import ScheduleError
-from funpipe.schedules.constraints import at_least
+from funpipe.schedules.constraints import at_least, ranks_of_stages
 from funpipe.schedules.numbers import Numbers, broadcast, each
 from funpipe.schedules.search_problem import Problem, Times
 
@@ -33,14 +32,19 @@ class Request:
     split: bool
 
     def __post_init__(self) -> None:
-        at_least(1, self.num_ranks, "num_ranks", "search")
-        at_least(1, self.num_microbatches, "num_microbatches", "search")
-        if self.placement is not None:
-            _require_all_ranks(self.placement, self.num_ranks)
-            return
+        for name in ("num_ranks", "num_microbatches"):
+            object.__setattr__(self, name, at_least(1, getattr(self, name), name, "search"))
+        if self.placement is None:
+            self._require_single_numbers()
+        else:
+            object.__setattr__(self, "placement", _on_all_ranks(self.placement, self.num_ranks))
+
+    def _require_single_numbers(self) -> None:
+        """Without a placement nobody knows how many stages there are."""
         for name in ("F", "I", "W", "B", "latency"):
             if getattr(self, name) is not None and np.ndim(getattr(self, name)):
-                raise ScheduleError(f"{name} has one number for each stage; pass placement, the rank of each stage.")
+                of = "boundary" if name == "latency" else "stage"
+                raise ScheduleError(f"{name} has one number for each {of}; pass placement, the rank of each stage.")
 
     def problems(self) -> tuple[Problem, ...]:
         """One problem for each placement that comes into question."""
@@ -57,7 +61,7 @@ class Request:
 
     def _placements(self) -> Iterator[tuple[int, ...]]:
         if self.placement is not None:
-            yield tuple(map(operator.index, self.placement))
+            yield tuple(self.placement)
             return
         for stages in self.stage_counts():
             yield from placements(self.num_ranks, stages)
@@ -108,10 +112,13 @@ def _share(name: str, time: Numbers, counts: np.ndarray) -> Times:
     return tuple((times if np.ndim(time) else times / counts).tolist())
 
 
-def _require_all_ranks(placement: Sequence[int], num_ranks: int) -> None:
+def _on_all_ranks(given: Sequence[int], num_ranks: int) -> tuple[int, ...]:
+    """A placement of the caller's own, as integers."""
+    placement = ranks_of_stages(given, "placement", "search")
     for stage, rank in enumerate(placement):
         if not 0 <= rank < num_ranks:
             raise ScheduleError(f"placement has stage {stage} on rank {rank}; use ranks 0 to {num_ranks - 1}.")
     missing = sorted(set(range(num_ranks)) - set(placement))
     if missing:
         raise ScheduleError(f"placement leaves rank {missing[0]} without a stage; give it one, or use fewer ranks.")
+    return placement

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from funpipe._errors import ScheduleError
+from funpipe._errors import FunpipeTypeError, ScheduleError
 from funpipe.schedules.check import checked
 from funpipe.schedules.clock import Run, run
 from funpipe.schedules.communication import Communication, Transfers, transfers
@@ -51,6 +51,7 @@ def simulate(
     Raises:
         ScheduleError: the table does not pass `check`; a number is negative, not finite, or not one for each stage
             (boundary, rank); or both `latency` and `communication` are given.
+        FunpipeTypeError: the table, `communication` or `memory` is something else.
 
     Example:
         >>> from funpipe.schedules import OneFOneB
@@ -59,10 +60,18 @@ def simulate(
         (15.0, 3.0, (12.0, 12.0))
     """
     needs = checked(table)
+    _require_type("communication", communication, Communication)
+    _require_type("memory", memory, Memory)
     messages = transfers(table, _communication(latency, communication))
     joined = None if FB is None else each("FB", FB, table.num_ranks, "rank")
     cells = lanes(table, needs, messages, _costs(table.num_stages, F, B, I, W), joined)
     return _simulation(table, cells, messages, run(table, needs, cells, messages), memory or Memory())
+
+
+def _require_type(name: str, given: object, wanted: type) -> None:
+    if given is not None and not isinstance(given, wanted):
+        what, kind = type(given).__name__, wanted.__name__
+        raise FunpipeTypeError(f"{name} is a {what}; pass a {kind}, {name}=fp.schedules.{kind}(...).")
 
 
 def _communication(latency: Numbers, communication: Communication | None) -> Communication:

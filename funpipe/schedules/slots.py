@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 
 from funpipe.schedules.codes import IDLE, pack
-from funpipe.schedules.requirements import require_masks, require_no_collision, require_room, require_slots
+from funpipe.schedules.requirements import (
+    require_kinds,
+    require_masks,
+    require_no_collision,
+    require_room,
+    require_slots,
+)
 from funpipe.schedules.task import Kind
 
 
@@ -14,10 +20,10 @@ def grid_of(
     slots: Mapping[Kind, Any], rank_of_stage: np.ndarray, where: Mapping[Kind, Any], joined: Any
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """The cells, the marks of pairs, and the number of microbatches; the arguments are those of `Table.from_slots`."""
-    here = {kind: np.asarray(mask) for kind, mask in where.items()}
+    here, marks = {kind: np.asarray(mask) for kind, mask in where.items()}, np.asarray(joined)
+    require_kinds(slots, [*here, *(["F"] if marks.any() else [])])
     arrays: dict[Kind, np.ndarray] = {kind: _present(np.asarray(slot), here.get(kind)) for kind, slot in slots.items()}
     num_stages, num_microbatches = require_slots(arrays, rank_of_stage)
-    marks = np.asarray(joined)
     masks = [*here.values(), marks] if marks.any() or marks.shape else [*here.values()]
     require_masks(masks, (num_stages, num_microbatches))
     shape = int(rank_of_stage.max()) + 1, 1 + max(int(slot.max()) for slot in arrays.values())

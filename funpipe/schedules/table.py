@@ -15,6 +15,7 @@ import numpy as np
 
 from funpipe.schedules import csv, text
 from funpipe.schedules.codes import IDLE, is_kind, pack, pair_of
+from funpipe.schedules.constraints import integer, ranks_of_stages
 from funpipe.schedules.drawn import Drawn
 from funpipe.schedules.requirements import (
     require_cells,
@@ -65,14 +66,16 @@ class Table(Drawn):
 
     def __post_init__(self) -> None:
         cells = np.asarray(self.cells)
-        placement = tuple(int(rank) for rank in self.placement)
-        require_sizes(cells, placement, self.num_microbatches)
-        require_cells(cells, 4 * len(placement) * self.num_microbatches)
+        placement = ranks_of_stages(self.placement, "placement", "Table")
+        num_microbatches = integer(self.num_microbatches, "num_microbatches", "Table", least=1)
+        require_sizes(cells, placement, num_microbatches)
+        require_cells(cells, 4 * len(placement) * num_microbatches)
         cells = cells.astype(np.int32)
         cells.setflags(write=False)
         object.__setattr__(self, "joined", _joined(self.joined, cells))
         object.__setattr__(self, "cells", cells)
         object.__setattr__(self, "placement", placement)
+        object.__setattr__(self, "num_microbatches", num_microbatches)
 
     @property
     def num_ranks(self) -> int:
@@ -283,7 +286,7 @@ class Table(Drawn):
         """
         spread_out = [spread(row) for row in rows]
         longest = max((len(row) for row, _ in spread_out), default=0)
-        require_room(len(rows), longest)
+        require_room(len(rows), longest, sum(len(row) for row, _ in spread_out))
         cells, joined = np.full((len(rows), longest), IDLE, np.int64), np.zeros((len(rows), longest), bool)
         for rank, (row, firsts) in enumerate(spread_out):
             joined[rank, firsts] = True
@@ -320,8 +323,9 @@ class Table(Drawn):
             >>> Table.from_slots({"F": [[0, 1]], "B": [[2, 3]]}, placement=(0,)).order(0)[2]
             Task(kind='B', stage=0, microbatch=0)
         """
-        cells, pairs, num_microbatches = grid_of(slots, np.asarray(placement)[:, None], where or {}, joined)
-        return cls(cells, tuple(placement), num_microbatches, pairs)
+        ranks = ranks_of_stages(placement, "placement", "Table")
+        cells, pairs, num_microbatches = grid_of(slots, np.array(ranks, np.int64)[:, None], where or {}, joined)
+        return cls(cells, ranks, num_microbatches, pairs)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and self._content() == other._content()

@@ -53,7 +53,8 @@ class Task:
         if self.kind not in KINDS:
             raise ScheduleError(f"Task has kind {self.kind!r}; use one of {', '.join(KINDS)}.")
         for name, value in (("stage", self.stage), ("microbatch", self.microbatch)):
-            if not isinstance(value, Integral) or value < 0:
+            # The first question is the second one's common case, and far cheaper: tables have millions of tasks.
+            if not (type(value) is int or isinstance(value, Integral)) or value < 0:
                 raise ScheduleError(f"Task has {name} {value!r}; pass an integer from 0 on.")
 
     def __str__(self) -> str:

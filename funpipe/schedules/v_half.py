@@ -24,9 +24,9 @@ TURN = 6
 class VHalf(Schedule):
     """About half the activations of 1F1B with a smaller bubble; two stages per rank, in a V.
 
-    Peak 2 * ((p + 2) // 2) activations of one stage on every rank. Bubble (7p - 8) // 2 times F at F = I = W, with the
-    time of one of a rank's two stages: less than 7p / 12m of the makespan, where the paper says about p / 2m. The
-    steady part has no bubble where W + 2I >= 2F and W + 2F >= 2I.
+    Peak 2 * ((p + 2) // 2) activations of one stage on the fullest rank. Bubble (7p - 8) // 2 times F at F = I = W, for
+    m >= p >= 2 and with the time of one of a rank's two stages: less than 7p / 12m of the makespan, where the paper
+    says about p / 2m. The steady part has no bubble where W + 2I >= 2F and W + 2F >= 2I.
 
     Example:
         >>> from funpipe.schedules import simulate

@@ -25,8 +25,8 @@ class VMin(Schedule):
     """About a third of the activations of 1F1B, the least that a V allows; two stages per rank.
 
     Peak 2 * ((p + 4) // 3) activations of one stage on the fullest rank. Bubble 4p - 5 times F at F = I = W (4p - 4
-    where 3 divides p), with the time of one of a rank's two stages: at most 2p / 3m of the makespan. With times that
-    differ, such as 0.5, 0.6 and 0.4 of F, I and W, the ranks wait in every turn, and 1F1B is faster.
+    where 3 divides p), for p >= 2 and with the time of one of a rank's two stages: at most 2p / 3m of the makespan.
+    With times that differ, such as 0.5, 0.6 and 0.4 of F, I and W, the ranks wait in every turn, and 1F1B is faster.
 
     Example:
         >>> from funpipe.schedules import simulate

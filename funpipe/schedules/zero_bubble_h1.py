@@ -20,8 +20,8 @@ from funpipe.schedules.task import Kind
 class ZeroBubbleH1(Schedule):
     """1F1B whose backward is split into I and W: a third of the bubble for the same memory; one stage per rank.
 
-    Bubble (p - 1)(F + I - W) where W takes no longer than F and I; in general (p - 1)(F + I - min(F, I, W)). Peak
-    min(m, p) activations on every rank.
+    Bubble (p - 1)(F + I - W) where W takes no longer than F and I; in general (p - 1)(F + I - min(F, I, W)); both for
+    m >= p. Peak min(m, p) activations on every rank.
 
     Example:
         >>> from funpipe.schedules import simulate

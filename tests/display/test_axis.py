@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funpipe.display.axis import ticks
+from funpipe.display.axis import number_text, ticks
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,8 @@ def test_inside_and_not_too_many(begin, length, most):
     found = ticks(begin, begin + length, most)
     assert len(found) <= most + 1
     assert found == sorted(found)
+
+
+def test_neighbours_are_told_apart_far_from_zero():
+    found = [number_text(at) for at in ticks(1_234_567.0, 1_234_569.0, 4)]
+    assert found == ["1234567", "1234567.5", "1234568", "1234568.5", "1234569"]

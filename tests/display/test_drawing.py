@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 
 from funpipe.display import Box, Picture, Svg, compare, picture, svg
+from funpipe.display.layout import GUTTER, LETTER
 from funpipe.schedules import GPipe, OneFOneB, simulate
 from tests.display.pictures import PAIR, PROFILE, SIMULATION, TABLE
 from tests.schedules.tables import tables
@@ -132,3 +133,9 @@ def test_notebooks_show_it(x):
 def test_an_empty_picture_is_one():
     assert boxes(svg(replace(picture(TABLE), boxes=()))) == []
     assert boxes(svg(simulate(OneFOneB().table(1, 1), F=0.0, B=0.0)))
+
+
+def test_the_unit_stands_free_of_the_first_number():
+    words = {text.text: text for text in parsed(svg(TABLE, time=(0.0, 8.0))).iter(f"{NAME}text")}
+    first, unit = words["0"], words["slot"]
+    assert float(first.get("x")) - LETTER / 2 - float(unit.get("x")) >= GUTTER - 0.1

@@ -77,7 +77,7 @@ def test_nothing_is_left_out_of_a_large_table(tmp_path):
     assert len(rows) == 70
 
 
-@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf")])
 def test_a_unit_of_time_has_a_length(seconds, tmp_path):
     with pytest.raises(ScheduleError, match="pass how long a unit of time is"):
         trace(TABLE, tmp_path / "trace.json", seconds=seconds)

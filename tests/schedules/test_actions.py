@@ -12,7 +12,7 @@ from funpipe.schedules.task import KINDS
 numbers = st.integers(0, 999_999_999)
 tasks = st.builds(Task, st.sampled_from(KINDS), numbers, numbers)
 actions = st.builds(Action, st.sampled_from(MESSAGE_KINDS), numbers, numbers) | st.builds(
-    Action, st.sampled_from(STAGE_KINDS), numbers
+    Action, st.sampled_from(STAGE_KINDS), numbers, st.none()
 )
 overlaps = st.builds(
     lambda s, i, j: Overlap(Task("F", s, i), Task("B", s + 1, j)), st.integers(0, 99), numbers, numbers

@@ -1,8 +1,10 @@
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funpipe._errors import ScheduleError
+from funpipe._errors import FunpipeTypeError, ScheduleError
 from funpipe.schedules import DualPipeV, GPipe, OneFOneB, Table, Task, check, simulate
 from tests.schedules.plain import paired_tables
 from tests.schedules.tables import is_complete, runs_to_the_end, tables
@@ -11,6 +13,23 @@ from tests.schedules.tables import is_complete, runs_to_the_end, tables
 def table_of(*rows, placement=None, m=1):
     tasks = [[None if cell == "." else Task.parse(cell) for cell in row.split()] for row in rows]
     return Table.from_rows(tasks, placement=placement or range(len(rows)), num_microbatches=m)
+
+
+def test_memory_is_for_the_cells_there_are():
+    """A short text may name many microbatches; that they are missing is found without an array over all of them."""
+    table = Table.parse("stage -> rank: 0; microbatches: 200000000\nrank 0 | 0F0 0B0")
+    tracemalloc.start()
+    with pytest.raises(ScheduleError, match="rank 0 never runs 0F1"):
+        check(table)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_a_schedule_is_no_table():
+    for call in (check, simulate):
+        with pytest.raises(FunpipeTypeError, match="table is a GPipe; pass a Table, such as"):
+            call(GPipe())  # pyright: ignore[reportArgumentType]
 
 
 def error_of(table):

@@ -1,6 +1,7 @@
 import os
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +90,11 @@ def test_the_placement_follows_from_the_rows():
     assert Table.parse_csv("0F0,3F0\n2F0,1F0").placement == (0, 1, 1, 0)
 
 
+@pytest.mark.parametrize("ranks", [[0], [0, 0]])
+def test_a_placement_may_be_an_array(ranks):
+    assert Table.parse_csv("0F0,0B0", placement=np.array(ranks)).placement == tuple(ranks)
+
+
 def test_a_given_placement_may_have_stages_without_tasks():
     assert Table.parse_csv("0F0,0B0", placement=(0, 0)).num_stages == 2
 
@@ -121,6 +127,8 @@ def test_a_bad_text_is_an_error(text, message):
 @pytest.mark.parametrize(
     ("placement", "message"),
     [
+        ((), "placement=(); name a rank, from 0 on, for each stage."),
+        ((0, -1), "placement=(0, -1); name a rank, from 0 on, for each stage."),
         ((0,), "row 1, column 2: 1F0: placement has stages 0 to 0 only; name its rank."),
         ((0, 1), "row 1, column 2: 1F0: stage 1 is placed on rank 1; a stage is on one rank: move 1F0 to row 2."),
     ],

@@ -1,9 +1,12 @@
 """The CSV files against torch.distributed.pipelining itself: what it reads, what it writes, what it adds."""
 
+from collections import defaultdict
+
 import pytest
 from hypothesis import given
 from torch.distributed.pipelining import schedules as theirs
 
+from funpipe._errors import ScheduleError
 from funpipe.schedules import Table
 from funpipe.schedules.registry import SCHEDULES
 from tests.schedules.tables import tables
@@ -20,9 +23,9 @@ class Stage(theirs._PipelineStageBase):
 Stage.__abstractmethods__ = frozenset()  # what they would do is asked for when a schedule runs
 
 
-def runtime_of(table):
+def runtime_of(table, **options):
     stage = Stage(table.num_stages, table.num_ranks)
-    return theirs._PipelineScheduleRuntime([stage], table.num_microbatches, scale_grads=False)
+    return theirs._PipelineScheduleRuntime([stage], table.num_microbatches, scale_grads=False, **options)
 
 
 def in_order(table):
@@ -65,6 +68,39 @@ def test_what_torch_writes_is_read(table, form, tmp_path):
     found = Table.from_csv(tmp_path / "theirs.csv")
     assert in_order(found) == in_order(table)
     assert found.placement == table.placement
+
+
+@pytest.mark.skipif(not hasattr(theirs, "_defer_recv_ops"), reason="this torch does not defer receives")
+@every_schedule
+def test_late_receives_are_read_unless_messages_are_swapped(table, tmp_path):
+    """Torch's receives take the messages of a rank in the order in which they were sent, whatever was asked for.
+
+    So where `defer_pp_recv` changes the order of two receives from one rank, its runtime trains on swapped values.
+    """
+    table.to_csv(tmp_path / "compute.csv")
+    runtime = runtime_of(table, defer_pp_recv=True)
+    runtime._load_csv(str(tmp_path / "compute.csv"))
+    runtime._dump_csv(str(tmp_path / "late.csv"))
+    if messages(runtime, "SEND") == messages(runtime, "RECV"):
+        assert in_order(Table.from_csv(tmp_path / "late.csv")) == in_order(table)
+    else:
+        with pytest.raises(ScheduleError, match="the next message from rank"):
+            Table.from_csv(tmp_path / "late.csv")
+
+
+def messages(runtime, side):
+    """For each pair of ranks the messages from one to the other, by the kind and number of what is in them."""
+    found = defaultdict(list)
+    for rank, actions in runtime.pipeline_order_with_comms.items():
+        for action in actions:
+            kind, _, direction = action.computation_type.value.partition("_")
+            if kind == side:
+                ahead = 1 if (direction == "F") == (side == "SEND") else -1
+                peer = runtime.stage_index_to_group_rank[action.stage_index + ahead]
+                sender = action.stage_index if side == "SEND" else action.stage_index + ahead
+                pair = (rank, peer) if side == "SEND" else (peer, rank)
+                found[pair].append((direction, sender, action.microbatch_index))
+    return found
 
 
 @given(tables())

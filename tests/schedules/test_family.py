@@ -85,6 +85,13 @@ def test_one_rank_never_waits(schedule):
 
 
 @pytest.mark.parametrize("schedule", FAMILY, ids=repr)
+def test_numbers_beyond_all_tables_are_refused_before_any_array_is_made(schedule):
+    for numbers in ((2**40, 2**40), (2, 2**40)):
+        with pytest.raises(ScheduleError, match=f"={2**40} is above {2**28}; the nearest valid is num_.*={2**28}"):
+            schedule.table(*numbers)
+
+
+@pytest.mark.parametrize("schedule", FAMILY, ids=repr)
 def test_no_ranks_or_microbatches(schedule):
     with pytest.raises(ScheduleError, match=r"num_ranks=0 is below 1; the nearest valid is num_ranks=1\."):
         schedule.table(0, 4)

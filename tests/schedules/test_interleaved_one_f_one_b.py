@@ -26,6 +26,13 @@ def test_bubble_and_peak_are_the_papers(p, m, v):
     assert peaks(schedule, p, m) == pytest.approx([min(m, p + (p - 1 - 2 * r) / v) for r in range(p)])
 
 
+@pytest.mark.parametrize(("p", "m", "g"), [(2, 3, 3), (3, 8, 4), (4, 10, 5), (4, 7, 7), (3, 2, 2)])
+def test_peak_in_rounds_of_g(p, m, g):
+    sim = simulate(Interleaved1F1B(3).table(p, m))
+    assert sim.peak_activations == tuple(min(3 * m, 2 * g + 2 * (p - r) - 1) for r in range(p))
+    assert (sim.bubble == (p - 1) * 3) == (m >= p)
+
+
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), times, times)
 def test_bubble_for_any_times(p, rounds, v, F, B):
     sim = simulate(Interleaved1F1B(v).table(p, rounds * p), F=F, B=B)

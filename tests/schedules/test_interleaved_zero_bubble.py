@@ -25,6 +25,13 @@ def test_bubble_and_peak(p, m, v):
     assert peaks(InterleavedZeroBubble(v), p, m) == [p] * p
 
 
+@pytest.mark.parametrize(("p", "m", "g"), [(2, 3, 3), (3, 8, 4), (4, 10, 5), (4, 7, 7), (3, 2, 2)])
+def test_peak_in_rounds_of_g(p, m, g):
+    sim = simulate(InterleavedZeroBubble(3).table(p, m))
+    assert sim.peak_activations == (min(3 * m, 2 * g + p),) * p
+    assert (sim.bubble == p - 1) == (m >= p)
+
+
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), times, times, times)
 def test_bubble_for_any_times(p, rounds, v, F, I, W):
     sim = simulate(InterleavedZeroBubble(v).table(p, rounds * p), F=F, I=I, W=W)

@@ -20,5 +20,17 @@ def test_a_map_is_for_its_own_ranks(ranks):
 
 
 def test_a_map_leaves_no_rank_out():
-    with pytest.raises(ScheduleError, match=r"ranks \[0, 2\], but there are 3; .* or place at least one stage on each"):
+    with pytest.raises(ScheduleError, match=r"ranks \[0, 2\], but there are 3; place at least one .* ranks 0 to 2\."):
         OneFOneB(stage_to_rank=(0, 2)).placement(3)
+
+
+@pytest.mark.parametrize("stage_to_rank", [(), (-1, 0), (1, 2)])
+def test_no_number_of_ranks_is_proposed_for_a_map_that_has_none(stage_to_rank):
+    with pytest.raises(ScheduleError, match="but there are 1; place at least one stage on each of the ranks 0 to 0"):
+        chosen(stage_to_rank, 1, "x")
+
+
+@pytest.mark.parametrize("stage_to_rank", [(0, 0.5), (0, 1.0), "01", 3])
+def test_a_map_is_of_integers(stage_to_rank):
+    with pytest.raises(ScheduleError, match="is no map of stages to ranks; pass an integer for each stage"):
+        chosen(stage_to_rank, 2, "x")

@@ -149,6 +149,9 @@ def test_latency_counts():
         ({"stages_per_rank": 0}, "search: stages_per_rank=0 is below 1; the nearest valid is stages_per_rank=1"),
         ({"stages_per_rank": ()}, "stages_per_rank is empty; pass the numbers to choose from"),
         ({"tries": 0}, "search: tries=0 is below 1; the nearest valid is tries=1"),
+        ({"seed": None}, "search: seed=None is not an integer; use seed=0"),
+        ({"latency": [1.0] * 3}, "latency has one number for each boundary; pass placement"),
+        ({"placement": (0, 1, 2, 3.0)}, r"search: placement=\(0, 1, 2, 3.0\) is no map of stages to ranks"),
     ],
 )
 def test_what_cannot_be_is_named_with_what_can(options, message):
@@ -160,6 +163,12 @@ def test_what_cannot_be_is_named_with_what_can(options, message):
 def test_sizes_are_integers_from_one_on(p, m):
     with pytest.raises(ScheduleError, match="search: num_"):
         search(p, m)
+
+
+def test_numbers_of_numpy_are_taken_as_integers():
+    numbers = {"num_ranks": np.int64(2), "num_microbatches": np.int32(3), "placement": np.array([0, 1, 0])}
+    assert search(**numbers, tries=5) == search(2, 3, placement=(0, 1, 0), tries=5)
+    assert lower_bound(**numbers) == lower_bound(2, 3, placement=(0, 1, 0))
 
 
 def test_limits_just_below_a_whole_number_reach_it():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funpipe._errors import ScheduleError
+from funpipe._errors import FunpipeTypeError, ScheduleError
 from funpipe.schedules import Communication, GPipe, OneFOneB, Overlap, Table, Task, simulate
 from funpipe.schedules.codes import unpack
 from tests.schedules.plain import Plain, questions
@@ -155,6 +155,12 @@ def test_the_last_stage_frees_the_next_one_before_its_weights():
 def test_bad_times_are_named(times, message):
     with pytest.raises(ScheduleError, match=message):
         simulate(GPipe().table(2, 2), **times)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("memory", "Memory"), ("communication", "Communication")])
+def test_a_number_is_neither_memory_nor_communication(name, kind):
+    with pytest.raises(FunpipeTypeError, match=rf"{name} is a float; pass a {kind}, {name}=fp\.schedules\.{kind}\("):
+        simulate(GPipe().table(2, 2), **{name: 8e9})
 
 
 def test_a_table_that_cannot_run_is_refused():

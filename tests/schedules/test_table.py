@@ -96,6 +96,24 @@ def test_from_slots_refuses_other_numbers(slots):
         Table.from_slots(slots, placement=(0,))
 
 
+@pytest.mark.parametrize(
+    ("slots", "more", "text"),
+    [
+        ({"X": [[0]]}, {}, "slots are given for kind 'X'; use F, B, I, W"),
+        ({"F": [[0]]}, {"where": {"B": [[True]]}}, r"where or joined speaks of kind 'B'; .* there are \['F'\]"),
+        ({"B": [[0]]}, {"joined": [[True]]}, r"where or joined speaks of kind 'F'; .* there are \['B'\]"),
+    ],
+)
+def test_from_slots_refuses_other_kinds(slots, more, text):
+    with pytest.raises(ScheduleError, match=text):
+        Table.from_slots(slots, placement=(0,), **more)
+
+
+def test_numbers_of_numpy_are_taken_as_integers():
+    table = Table(np.array([[0, 1]]), np.array([0]), np.int64(1))
+    assert [type(number) for number in (table.num_microbatches, *table.placement)] == [int, int]
+
+
 def test_from_slots_refuses_negative_ranks():
     with pytest.raises(ScheduleError, match="placement has rank -1; number the ranks from 0"):
         Table.from_slots({"F": [[0]]}, placement=(-1,))
@@ -123,6 +141,8 @@ def test_stage_on_a_missing_rank_names_it():
         (np.array([[0]]), (), 1, "at least one of each"),
         (np.array([[0]]), (0,), 0, "at least one of each"),
         (np.array([[0]]), (0,), 2**40, "use at most 268435456 microbatches"),
+        (np.array([[0]]), (0.7,), 1, r"placement=\(0\.7,\) is no map of stages to ranks; pass an integer for each"),
+        (np.array([[0]]), (0,), 1.5, "num_microbatches=1.5 is not an integer; use num_microbatches=2"),
     ],
 )
 def test_cells_that_are_no_table(cells, placement, m, text):
@@ -130,8 +150,13 @@ def test_cells_that_are_no_table(cells, placement, m, text):
         Table(cells, placement, m)
 
 
+def test_uneven_rows_are_filled_up():
+    table = Table.from_rows([[None] * 9 + [F0, B0], []], placement=(0,), num_microbatches=1)
+    assert (table.num_slots, table.order(1)) == (11, ())
+
+
 def test_rows_too_uneven_for_memory_are_refused():
-    rows = [[None] * 40_000] + [[]] * 40_000
+    rows = [[None] * 10_000] + [[]] * 10_000
     with pytest.raises(ScheduleError, match="too large a grid; shorten the rows"):
         Table.from_rows(rows, placement=(0,), num_microbatches=1)
 
