@@ -18,6 +18,7 @@ from torch import Tensor, fx
 from funpipe import _compat
 from funpipe._errors import CompileError
 from funpipe._typing import TensorType
+from funpipe.backends.broken import remove_broken
 from funpipe.backends.compiled import Report, silent
 from funpipe.backends.failure import failure
 from funpipe.backends.rewrites import rewritten
@@ -164,10 +165,12 @@ def _options(source: Source) -> dict[str, Any]:
 
 
 def _built(store: Store | None, key: str, source: Source, code: str, running: Future[Boxed]) -> Built:
-    """The compiled graph; stored code that does not run (any more) is written anew, once."""
+    """The compiled graph; a library that is broken, or stored code that does not run (any more), is made anew, once."""
     try:
         return Built(running.result(), code)
-    except CompileError:
+    except CompileError as error:
+        if remove_broken(error.__cause__):
+            return Built(_run(source, code), code)
         if store is None:
             raise
     code = _write(source)

@@ -42,15 +42,16 @@ class Machine:
         return fp.Cluster(devices, 1e11, 1e12, links, bandwidth=self.traffic, overhead=self.overhead)
 
 
-def measured(pipeline: fp.Mesh, replicas: fp.Mesh) -> Machine:
+def measured(pipeline: fp.Mesh, replicas: fp.Mesh, size: int) -> Machine:
     """Measures on all ranks at once; rank 0's numbers are everybody's.
 
     Args:
         pipeline: a mesh of two pipeline ranks.
         replicas: one of two replicas.
+        size: numbers in a rank's bucket: whether it fits a cache decides how fast an update is.
     """
     latency, bandwidth = link_of(_transport(pipeline), pipeline.shape.pp)
-    found = Machine(fp.planning.Link(bandwidth, latency), _reduction(replicas), _traffic(), _overhead(pipeline))
+    found = Machine(fp.planning.Link(bandwidth, latency), _reduction(replicas), _traffic(size), _overhead(pipeline))
     told = [found]
     torch.distributed.broadcast_object_list(told, src=0)
     return told[0]
@@ -74,9 +75,9 @@ def _reduction(mesh: fp.Mesh) -> fp.planning.Link:
     return fp.planning.Link(4 * MANY / (many - few), few / 2)
 
 
-def _traffic() -> float:
+def _traffic(size: int) -> float:
     """The bytes per second of AdamW on one flat bucket: what `Stages.updating` counts, over what it takes."""
-    bucket = {name: torch.zeros(MANY) for name in "pgmv"}
+    bucket = {name: torch.zeros(size) for name in "pgmv"}
 
     @torch.compile(dynamic=False)
     def update(p, g, m, v):
@@ -86,10 +87,10 @@ def _traffic() -> float:
         p.mul_(0.9999).addcdiv_(m, v.sqrt() + 1e-8, value=-1e-3)
 
     def step():
-        bucket["g"] = torch.zeros(MANY)
+        bucket["g"] = torch.zeros(size)
         update(*bucket.values())
 
-    return (4 + 2 * 2) * 4 * MANY / _median(step)
+    return (4 + 2 * 2) * 4 * size / _median(step)
 
 
 def _overhead(mesh: fp.Mesh) -> float:

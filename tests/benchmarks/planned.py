@@ -96,7 +96,8 @@ def measure(run: Run) -> list[str]:
     """Plans and runs on each rank; the report."""
     torch.set_num_threads(1)
     meshes = {(2, 1): fp.mesh(pp=2, device="cpu"), (1, 2): fp.mesh(pp=1, dp=2, device="cpu")}
-    machine = measured(*meshes.values())
+    size = sum(p.numel() for p in run.case.model().parameters())
+    machine = measured(*meshes.values(), size // 2)
     plans = planned(run, machine)
     steps = {p: Planned(run.case, p, meshes[p.mesh.pp, p.mesh.dp]) for p in plans}
     for step in steps.values():
