@@ -4,7 +4,8 @@ The forward is cut by position. The backward mirrors it, and is placed by what e
 highest stage, not above its incoming gradients, that already has all the forward values it reads; a leaf's gradient
 is added up on a stage that uses the leaf. Then a node sinks towards its readers, to the lowest stage that has the
 values it needs, where that moves no more bytes, and a product in any case, for the cut has reckoned with its work
-there. The arithmetic is that of the graph wherever it is cut.
+there; but not a product with a parameter that several stages use, which belongs to the use that it is the gradient of.
+The arithmetic is that of the graph wherever it is cut.
 """
 
 from bisect import bisect_right
@@ -129,7 +130,9 @@ def _sink_one(
     if low is None:
         return
     new = [r for r in reads if r in backward and low not in readers.get(r, ()) and made.stage[r] > low]
-    if is_product(node) or _nbytes([node]) >= _nbytes(new):
+    params = [r for r in saved if r.op == "placeholder" and r.meta["leaf"][0] == "param"]
+    tied = any(len(made.uses_of(r)) > 1 for r in params)
+    if (is_product(node) and not tied) or _nbytes([node]) >= _nbytes(new):
         made.stage[node] = low
         for item in node.users:
             if item in made.stage and owner_of(item) is node:

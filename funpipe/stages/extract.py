@@ -50,16 +50,23 @@ def value_name(node: fx.Node) -> str:
     return ".".join(node.meta["leaf"]) if node.op == "placeholder" else node.name
 
 
-def output_name(kind: Kind, stage: int, outside: set[fx.Node], node: fx.Node) -> str:
-    """The name of a region's output; what is only passed through is a copy, with a name of its own.
+def output_name(kind: Kind, stage: int, elsewhere: set[fx.Node], node: fx.Node) -> str:
+    """The name of a region's output; what other regions give, too, has a name of its own here.
 
     The node's name is unique in the graph; a leaf's with its dots replaced need not be.
     """
-    return f"{node.name}_of_{kind}{stage}" if node in outside else value_name(node)
+    return f"{node.name}_of_{kind}{stage}" if node in elsewhere else value_name(node)
 
 
-def region(kind: Kind, stage: int, cut: Cut, outputs: list[fx.Node]) -> Region:
-    """Builds the region of a cut; an output that shares memory with an input or another output is copied."""
+def region(kind: Kind, stage: int, cut: Cut, outputs: list[fx.Node], given: set[fx.Node]) -> Region:
+    """Builds the region of a cut; an output that shares memory with an input or another output is copied.
+
+    Args:
+        kind, stage: which region it is.
+        cut: its nodes.
+        outputs: what it gives.
+        given: nodes that other regions give as well: floating ones.
+    """
     graph, copies, outside = fx.Graph(), {}, set(cut.outside)
     for i, node in enumerate(cut.outside):
         copies[node] = graph.placeholder(f"x{i}_{value_name(node)}".replace(".", "_"))
@@ -69,7 +76,7 @@ def region(kind: Kind, stage: int, cut: Cut, outputs: list[fx.Node]) -> Region:
     returned = tuple(_unshared(graph, outputs, copies, outside))
     graph.output(returned)
     types = {value_name(n): TensorType.of(n.meta["val"]) for n in cut.outside}
-    names = tuple(output_name(kind, stage, outside, n) for n in outputs)
+    names = tuple(output_name(kind, stage, outside | given, n) for n in outputs)
     types |= {name: TensorType.of(r.meta["val"]) for name, r in zip(names, returned, strict=True)}
     inputs = tuple(value_name(n) for n in cut.outside)
     return Region(kind, stage, fx.GraphModule({}, graph), inputs, names, types)

@@ -5,7 +5,8 @@ Whether all stages can be at least so fast within the limit is decided in two st
 1. For weights λ of the ranks, at least 0, the least possible Σ λ_r held_r over all partitions is one sweep of dynamic
    programming (`suffixes.py`). If that is more than Σ λ_r limit, no partition keeps every rank's limit; else the
    partition that reaches it may keep them. Where neither is so, fuller ranks get larger weights, for some rounds.
-2. Then the ways to cut the beginning of the line are followed stage by stage (`labels.py`).
+2. Then the ways to cut the beginning of the line are followed stage by stage (`labels.py`), as many as are kept: where
+   some were dropped, that none led to a partition proves nothing.
 
 All amounts are integers, so that a proof is exact.
 
@@ -20,7 +21,7 @@ import numpy as np
 from funpipe.stages.corners import Amounts
 from funpipe.stages.grid import NEVER, Block
 from funpipe.stages.held import Bounds, Held
-from funpipe.stages.labels import Bound, follow
+from funpipe.stages.labels import Bound, Found, follow
 from funpipe.stages.min_max import Limits
 from funpipe.stages.suffixes import Step, Suffixes, suffixes, windows
 
@@ -31,8 +32,8 @@ UNITS = 1024
 """The largest weight; weights are integers."""
 
 
-def fastest(held: Held, limit: int, ticks: int) -> Bounds | None:
-    """The partition whose slowest stage is the fastest, of those that keep the limit; None: none does.
+def fastest(held: Held, limit: int, ticks: int) -> Found:
+    """The partition whose slowest stage is the fastest, of those that keep the limit, or the best that was found.
 
     Args:
         held: what each rank holds.
@@ -43,32 +44,37 @@ def fastest(held: Held, limit: int, ticks: int) -> Bounds | None:
     def slowest(bounds: Bounds) -> int:
         return int(held.grid.stages(bounds).time.max())
 
-    return _least(lambda most: find(held, limit, most), slowest, ticks, held.grid.times())
+    found = _least(lambda most: find(held, limit, most), slowest, ticks, held.grid.times())
+    if found.bounds is None and not found.proved:
+        # The search for the least memory looks elsewhere, and may come to a partition that keeps the limit.
+        bounds, _ = smallest(held)
+        return Found(bounds if held(bounds).max() <= limit else None, proved=False)
+    return found
 
 
-def smallest(held: Held) -> Bounds:
-    """The partition whose fullest rank holds as little as possible.
+def smallest(held: Held) -> tuple[Bounds, bool]:
+    """The partition whose fullest rank holds as little as possible, and whether that is proved.
 
     Args:
         held: what each rank holds.
     """
     found = _least(lambda limit: find(held, limit, NEVER - 1), lambda bounds: int(held(bounds).max()), 0)
-    assert found is not None, "any partition keeps a limit that is large enough"
-    return found
+    assert found.bounds is not None, "any partition keeps a limit that is large enough"
+    return found.bounds, found.proved
 
 
-def find(held: Held, limit: int, ticks: int) -> Bounds | None:
-    """A partition whose ranks hold at most `limit` bytes and whose stages take at most `ticks`; None: there is none."""
+def find(held: Held, limit: int, ticks: int) -> Found:
+    """A partition whose ranks hold at most `limit` bytes and whose stages take at most `ticks`."""
     reach = held.grid.reach(ticks, limit)
     allowed = windows(reach, len(held.ranks))
     weights, bounds = np.full(held.num_ranks, UNITS, np.int64), []
     for _ in range(ROUNDS):
         lightest = _lightest(held, reach, allowed, weights, (limit, ticks))
         if lightest.best > min(int(weights.sum()) * limit, NEVER - 1):
-            return None
+            return Found(None)
         amounts = held(lightest.bounds)
         if amounts.max() <= limit:
-            return lightest.bounds
+            return Found(lightest.bounds)
         bounds.append(Bound(weights, lightest.least))
         weights = _changed(weights, amounts / max(limit, 1))
     for weights in np.eye(held.num_ranks, dtype=np.int64):
@@ -98,17 +104,17 @@ def _changed(weights: Amounts, fullness: np.ndarray) -> Amounts:
 
 
 def _least(
-    find: Callable[[int], Bounds | None], value: Callable[[Bounds], int], low: int, values: Amounts | None = None
-) -> Bounds | None:
-    """The partition of the least value.
+    find: Callable[[int], Found], value: Callable[[Bounds], int], low: int, values: Amounts | None = None
+) -> Found:
+    """The partition of the least value, and whether it is proved that none has less.
 
     Args:
-        find: a partition of at most a value; None if there is none.
+        find: a partition of at most a value.
         value: of a partition.
         low: no partition has less.
         values: the only values that there are, ascending; None: any.
     """
-    best = find(NEVER - 1)
+    best, proved = (first := find(NEVER - 1)).bounds, first.proved
     while best is not None and low < (high := value(best)):
         middle = (low + high) // 2
         if values is not None:
@@ -117,5 +123,9 @@ def _least(
                 break
             middle = int(between[len(between) // 2])
         found = find(middle)
-        best, low = (found, low) if found is not None else (best, middle + 1)
-    return best
+        if found.bounds is not None:
+            best = found.bounds
+        else:
+            # Later ones are of larger values: the last one proves what those before it did not.
+            low, proved = middle + 1, found.proved
+    return Found(best, proved)

@@ -36,6 +36,19 @@ class Bound:
     least: Amounts
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    Args:
+        bounds: a partition; None: none was found.
+        proved: whether that is certain: that there is none, or, of the best one, that no other is better.
+    """
+
+    bounds: Bounds | None
+    proved: bool = True
+
+
 @dataclass(frozen=True, eq=False)
 class Labels:
     """Some ways to cut the line up to the end of a stage, one in each row.
@@ -57,7 +70,7 @@ class Labels:
         return Labels(self.at[rows], self.held[rows], self.copies[rows], self.parent[rows])
 
 
-def follow(held: Held, allowed: np.ndarray, bounds: Sequence[Bound], limit: int, ticks: int) -> Bounds | None:
+def follow(held: Held, allowed: np.ndarray, bounds: Sequence[Bound], limit: int, ticks: int) -> Found:
     """A partition that keeps the limits.
 
     Args:
@@ -68,17 +81,19 @@ def follow(held: Held, allowed: np.ndarray, bounds: Sequence[Bound], limit: int,
         ticks: what a stage may take.
 
     Returns:
-        The boundaries; None if there is no partition, or none of the labels that were kept led to one.
+        The boundaries, or None, which is no proof where labels were dropped that might have led to a partition.
     """
     width = held.num_ranks * len(held.leaves)
-    none = np.zeros(1, np.int64)
+    none, proved = np.zeros(1, np.int64), True
     layers = [Labels(none, np.zeros((1, held.num_ranks), np.int64), np.zeros((1, width), bool), none)]
     for stage in range(len(held.ranks)):
         grown = _grown(held, stage, layers[-1], allowed[len(held.ranks) - 1 - stage], (limit, ticks))
         if not any(len(labels.at) for labels in grown):
-            return None
-        layers.append(_kept(held, stage, grown, bounds, limit))
-    return _traced_back(layers) if len(layers[-1].at) else None
+            return Found(None, proved)
+        kept = _kept(held, stage, grown, bounds, limit)
+        proved = proved and len(kept.at) <= MOST
+        layers.append(_most_promising(held, stage, kept, bounds, limit))
+    return Found(_traced_back(layers)) if len(layers[-1].at) else Found(None, proved)
 
 
 def _traced_back(layers: Sequence[Labels]) -> Bounds:
@@ -133,10 +148,15 @@ def _kept(held: Held, stage: int, grown: Sequence[Labels], bounds: Sequence[Boun
         amounts = np.concatenate([labels.held[:, still_to_come], ~labels.copies], axis=1)
         good.append(labels.take(_undominated(amounts)))
     parts = zip(*((g.at, g.held, g.copies, g.parent) for g in good), strict=True)
-    every = Labels(*(np.concatenate(part) for part in parts))
-    if len(every.at) <= MOST:
-        return every
-    return every.take(np.argsort(_over(every, bounds, left, limit), kind="stable")[:MOST])
+    return Labels(*(np.concatenate(part) for part in parts))
+
+
+def _most_promising(held: Held, stage: int, labels: Labels, bounds: Sequence[Bound], limit: int) -> Labels:
+    """The labels, or the `MOST` whose bounds are the lowest."""
+    if len(labels.at) <= MOST:
+        return labels
+    over = _over(labels, bounds, len(held.ranks) - 1 - stage, limit)
+    return labels.take(np.argsort(over, kind="stable")[:MOST])
 
 
 def _over(labels: Labels, bounds: Sequence[Bound], left: int, limit: int) -> Amounts:

@@ -109,9 +109,14 @@ class _Partition:
             if node.op != "placeholder":
                 self._want(node, "B" if node in self.backward else "F", self.assigned.stage[node])
         outputs = sorted(wanted or (), key=self.order.__getitem__)
-        made = region(kind, stage, cut, outputs)
+        made = region(kind, stage, cut, outputs, {n for n in outputs if self._is_wanted_again(n, kind, stage)})
         self.names |= {(kind, stage, n): name for n, name in zip(outputs, made.outputs, strict=True)}
         return made
+
+    def _is_wanted_again(self, node: fx.Node, kind: str, stage: int) -> bool:
+        """Whether another region makes this output, too: only a floating node is made more than once."""
+        others = (found for place, found in self.wanted.items() if place != (kind, stage))
+        return self.sources.floats(node) and any(node in found for found in others)
 
     def _computes(self, node: fx.Node, kind: str, stage: int) -> bool:
         if self.sources.floats(node):

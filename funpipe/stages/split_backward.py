@@ -136,7 +136,7 @@ def _unshared(graph: fx.Graph, outputs: list[fx.Node]) -> list[fx.Node]:
 
 
 def _copy(graph: fx.Graph, node: fx.Node) -> fx.Node:
-    """A copy with the strides of what is copied."""
+    """A copy in memory of its own: of the same strides, but dense where what is copied has gaps or overlaps."""
     made = graph.call_function(aten.clone.default, (node,))
     made.meta["val"] = node.meta["val"].clone()
     return made

@@ -3,6 +3,7 @@ import torch.nn.functional as F
 
 from funpipe.stages import crossing, partition
 from funpipe.stages.assign import assign
+from funpipe.stages.costs import is_product
 from funpipe.stages.sources import Sources
 from funpipe.tracing import trace
 
@@ -63,6 +64,30 @@ def test_a_large_gradient_sinks_to_its_leaf():
         lambda p, ids: torch.tanh(F.embedding(ids, p["words"]) @ p["a"]).sum(), params, (1,), batch
     )
     assert (made.places["words"], stage[traced.gradients["words"][0].name]) == ((0,), 0)
+
+
+def test_the_gradient_of_the_input_of_a_tied_head_is_made_where_the_head_is():
+    """Its product reads the table, which the embedding's stage has as well, and gradients that are larger than it."""
+
+    def loss(p, ids):
+        x = torch.tanh(F.embedding(ids, p["words"]) @ p["a"])
+        return F.cross_entropy(x @ p["words"].t(), ids)
+
+    params = {"words": torch.ones(100, 3), "a": torch.ones(3, 3)}
+    _, stage, traced = assigned(loss, params, (3,), torch.tensor([1, 2]))
+    table = traced.leaves["param", "words"]
+    reads = {n: Sources(traced.graph).of(n) for n in traced.backward}
+    assert [stage[n.name] for n in traced.backward if is_product(n) and table in reads[n]] == [1]
+
+
+def test_the_gradient_of_a_leaf_is_made_where_it_is_though_later_stages_read_the_batch_as_well():
+    def loss(p, x):
+        return (torch.tanh(torch.tanh(x @ p["a"]) @ p["b"]) + x).sum()
+
+    params = {n: torch.ones(3, 3) for n in "ab"}
+    _, stage, traced = assigned(loss, params, (2,), torch.ones(64, 3))
+    (term,) = Sources(traced.graph).anchors(traced.gradients["a"][:1])
+    assert stage[term.name] == 0
 
 
 def test_the_gradients_of_a_value_that_skips_are_added_once():

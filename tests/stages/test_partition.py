@@ -194,6 +194,17 @@ def test_a_gradient_that_another_stage_computes_is_passed_on_under_its_own_name(
     assert term not in stages[0].B.inputs and values[term].shape == (1, 3)
 
 
+def test_a_gradient_that_several_stages_expand_again_has_a_name_in_each():
+    """The gradient of a sum of additions is the same expanded number on every stage."""
+    params = {n: torch.ones(4, 3) for n in "ab"}
+    traced = trace(lambda p, x: (torch.add(x, p["a"]) + p["b"]).sum(), params, X)
+    stages = partition(traced, (1,))
+    values = values_of(traced, stages, params, X)
+    names = [value for stage in stages for places in stage.terms.values() for _, value in places]
+    assert len(set(names)) == 2
+    assert all(torch.equal(values[name], torch.ones(4, 3)) for name in names)
+
+
 def test_a_checkpoint_cut_in_two():
     """Its second half is computed again by the first stage, from what that has saved, and so is the gradient of `b`,
     which only the second stage's forward reads. It was once to flow up the pipeline, where no backward takes it."""
