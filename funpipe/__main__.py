@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from shutil import get_terminal_size
 
 from funpipe._errors import FunpipeError
 from funpipe.planning.config import plan_file
@@ -15,7 +16,7 @@ def main(words: Sequence[str] | None = None) -> int:
         words: the command line; that of the process by default.
 
     Returns:
-        0; 1 if nothing fits; 2 if the command or the file is wrong.
+        0; 1 if nothing fits; 2 if the command or the file is wrong, or asks for what cannot be.
     """
     parser = argparse.ArgumentParser(prog="python -m funpipe", description="Pipeline-parallel training of a pure loss.")
     commands = parser.add_subparsers(required=True)
@@ -28,7 +29,10 @@ def main(words: Sequence[str] | None = None) -> int:
     except FunpipeError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    print(plans.as_text())
+    if not plans and not plans.short:  # more memory would not help: what is asked for does not go together
+        print(f"PlanError: {plans.nothing}", file=sys.stderr)
+        return 2
+    print(plans.as_text(get_terminal_size().columns if sys.stdout.isatty() else None))
     if args.verbose and plans:
         print(f"\n{plans[0].as_text()}")
     return 0 if plans else 1

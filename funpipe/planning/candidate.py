@@ -2,10 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from math import inf
 
 from funpipe._errors import ScheduleError
-from funpipe.schedules import Schedule
+from funpipe.schedules import Memory, Schedule, simulate
 from funpipe.stages import Remat
+
+MANY = 64
+"""Microbatches that tell which schedule holds the least on one rank."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +109,25 @@ class Space:
         if not sizes:
             yield Dropped(pp, dp, f"none of rows={self.rows} divides a replica's {whole} rows")
         for rows in sizes:
-            for schedule in self._schedules(pp):
-                for remat in self.remat:
-                    for shard in self._shards(dp):
-                        yield Candidate(pp, dp, shard, schedule, rows, whole // rows, remat)
+            for schedule, remat in self._orders(pp, whole // rows):
+                for shard in self._shards(dp):
+                    yield Candidate(pp, dp, shard, schedule, rows, whole // rows, remat)
 
-    def _schedules(self, pp: int) -> tuple[Schedule, ...]:
-        """On one rank there is nothing to order: the first that exists, with the fewest stages."""
+    def _orders(self, pp: int, num_microbatches: int) -> list[tuple[Schedule, Remat]]:
+        """Every schedule with every rematerialisation; on one rank those that differ.
+
+        There the order changes what is held, not the time: of each number of stages the schedule that holds the least.
+        More stages than one hold less only where backwards compute again, one stage at a time.
+        """
         found = [s for s in self.schedules if _exists(s, pp)]
-        return tuple(found) if pp > 1 else tuple(sorted(found, key=lambda s: s.num_stages(pp))[:1])
+        if pp > 1 or not found:
+            return list(product(found, self.remat))
+        counts = sorted({s.num_stages(1) for s in found})
+        lightest = [
+            min((s for s in found if s.num_stages(1) == v), key=lambda s: _on_one_rank(s, num_microbatches))
+            for v in counts
+        ]
+        return [(s, r) for s in lightest for r in self.remat if s is lightest[0] or r != "none"]
 
     def _shards(self, dp: int) -> tuple[int, ...]:
         """Without replicas there is nothing to divide."""
@@ -130,3 +146,14 @@ def _exists(schedule: Schedule, pp: int) -> bool:
     except ScheduleError:  # not for this number of ranks: another schedule may be
         return False
     return True
+
+
+@lru_cache(maxsize=256)
+def _on_one_rank(schedule: Schedule, num_microbatches: int) -> tuple[float, float]:
+    """What is the less the better there: time, by which a backward in two parts loses, and what is held at once."""
+    try:
+        table = schedule.table(1, min(num_microbatches, MANY))
+    except ScheduleError:  # not for so few: any other is better
+        return inf, inf
+    found = simulate(table, F=1.0, B=2.0, I=1.0, W=2.0, memory=Memory(activations=1.0))
+    return found.makespan, max(found.memory.peak)

@@ -61,8 +61,10 @@ class Links:
     overlap: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.node, int) or self.node < 1:
+        if not isinstance(self.node, int) or isinstance(self.node, bool) or self.node < 1:
             raise PlanError(f"a node of {self.node!r} devices; pass an int of at least 1.")
+        if not isinstance(self.overlap, bool):
+            raise FunpipeTypeError(f"overlap of links is {self.overlap!r}; pass True or False.")
         object.__setattr__(self, "inside", as_link(self.inside))
         object.__setattr__(self, "between", self.inside if self.between is None else as_link(self.between))
         object.__setattr__(self, "reduction", None if self.reduction is None else as_link(self.reduction))

@@ -1,17 +1,16 @@
 """A file that says what to plan: JSON, or TOML where Python reads it."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from funpipe import optim
 from funpipe._errors import PlanError
 from funpipe.planning.cluster import Cluster, Link, Links
+from funpipe.planning.made_by import made_by
 from funpipe.planning.plan import plan
 from funpipe.planning.plans import Plans
 
@@ -65,12 +64,12 @@ def plan_file(path: str | Path) -> Plans:
     """
     read = _read(Path(path))
     _require(read, (*KEYS, *CHOICES), f"{path}", ("model", "cluster", "global_batch"))
-    made = _model(str(read["model"]), read.get("arguments", {}))
+    made = made_by(str(read["model"]), _table("arguments", read.get("arguments", {})))
     choices: dict[str, Any] = {name: read[name] for name in CHOICES if name in read}
     return plan(
         *made[:3],
         buffers=made[3] if len(made) > 3 else None,
-        cluster=_cluster(read["cluster"]),
+        cluster=_cluster(_table("cluster", read["cluster"])),
         global_batch=read["global_batch"],
         optimizer=_optimizer(read.get("optimizer", "adamw")),
         **choices,
@@ -83,10 +82,10 @@ def _read(path: Path) -> dict[str, Any]:
     if path.suffix not in (".json", ".toml"):
         raise PlanError(f"{path} is neither .toml nor .json; write the configuration in one of the two.")
     try:
-        found = json.loads(path.read_text()) if path.suffix == ".json" else _toml(path)
-    except ValueError as error:  # what both readers raise for text that they cannot read
-        if isinstance(error, PlanError):
-            raise
+        found = json.loads(path.read_text("utf-8")) if path.suffix == ".json" else _toml(path)
+    except PlanError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError is what both readers raise for text that they cannot read
         raise PlanError(f"{path} cannot be read: {error}. Correct it there.") from error
     if not isinstance(found, dict):
         raise PlanError(f"{path} holds no table of keys; write an object with {', '.join(KEYS)}.")
@@ -98,26 +97,13 @@ def _toml(path: Path) -> dict[str, Any]:
         raise PlanError(
             f"{path} is TOML, which Python reads from 3.11 on; write the same keys as JSON in a .json file."
         )
-    return import_module("tomllib").loads(path.read_text())
+    return import_module("tomllib").loads(path.read_text("utf-8"))
 
 
-def _model(name: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What the named function returns."""
-    module, _, function = name.partition(":")
-    try:
-        make: Callable[..., Any] = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise PlanError(
-            f"model = {name!r} is no function: {error}. Name one as 'module:function', importable from here."
-        ) from error
-    try:
-        with torch.device("meta"):
-            made = make(**arguments)
-    except TypeError as error:
-        raise PlanError(f"arguments = {dict(arguments)!r} do not fit {name}: {error}. Correct them.") from error
-    if not isinstance(made, tuple) or len(made) not in (3, 4):
-        raise PlanError(f"{name} returned {type(made).__name__}; return (loss_fn, params, batch), and buffers if any.")
-    return made
+def _table(name: str, read: Any) -> Mapping[str, Any]:
+    if not isinstance(read, Mapping):
+        raise PlanError(f"{name} is {read!r}; write a table of keys.")
+    return read
 
 
 def _cluster(read: Mapping[str, Any]) -> Cluster:
@@ -147,9 +133,9 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
-def _optimizer(name: str) -> optim.Optimizer:
+def _optimizer(name: Any) -> optim.Optimizer:
     known = {"adam": optim.adam, "adamw": optim.adamw, "sgd": optim.sgd}
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise PlanError(f"optimizer = {name!r} is unknown; use one of {', '.join(known)}.")
     return known[name](1e-3)  # no rate: nothing is trained, only what it keeps is counted
 

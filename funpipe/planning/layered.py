@@ -101,9 +101,12 @@ class CutAtLayers(Model):
         traced, _ = self.source.traced(rows)
         ends = layer_ends(traced)
         if len(ends) <= FEWEST or len(ends) - 1 > self.layers:
+            enough = (
+                f"plan a model of {FEWEST} to {self.layers} of them, or leave" if self.layers >= FEWEST else "leave"
+            )
             raise PlanError(
                 f"layers={self.layers}, but {max(len(ends) - 1, 0)} equal layers were found in the loss function's "
-                f"graph: plan a model of {FEWEST} to {self.layers} of them, or leave layers out."
+                f"graph: {enough} layers out."
             )
         before, after = _has(traced, 0, ends[0]), _has(traced, ends[-1], len(traced.forward))
         one = self._loads(rows, remat, [ends[1], ends[2], ends[4], ends[-2]])

@@ -16,6 +16,9 @@ RUNS = 9
 WARM = 2
 """Calls before: the first one allocates, and finds its code and data in no cache."""
 
+Clock = Callable[[], float]
+"""The time in seconds, from any moment on."""
+
 
 def inputs_of(traced: Traced, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """A tensor for each leaf of a graph, by its name in regions: `param.NAME`, `batch.NAME`, …
@@ -42,30 +45,34 @@ def random(kind: TensorType) -> Tensor:
     return made.normal_(std=0.02, generator=torch.Generator(kind.device).manual_seed(0))
 
 
-def seconds(call: Callable[[], object], device: str = "cpu", runs: int = RUNS) -> float:
+def seconds(
+    call: Callable[[], object], device: str = "cpu", runs: int = RUNS, clock: Clock = time.perf_counter
+) -> float:
     """The median time of some calls, after others that warm up.
 
     Args:
         call: what is timed.
         device: the type of the device that it runs on.
         runs: how many calls are timed.
+        clock: is read before and after each call.
     """
-    return median([elapsed(call, device) for _ in range(WARM + runs)][WARM:])
+    return median([elapsed(call, device, clock) for _ in range(WARM + runs)][WARM:])
 
 
-def elapsed(call: Callable[[], object], device: str = "cpu") -> float:
+def elapsed(call: Callable[[], object], device: str = "cpu", clock: Clock = time.perf_counter) -> float:
     """The time of one call in seconds; what it started on a GPU is waited for.
 
     Args:
         call: what is timed.
         device: the type of the device that it runs on.
+        clock: is read before and after it.
     """
     wait = torch.cuda.synchronize if device == "cuda" else _nothing
     wait()
-    start = time.perf_counter()
+    start = clock()
     call()
     wait()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _nothing() -> None:

@@ -4,6 +4,7 @@ In a step a region runs beside those of other ranks; processes that compute at t
 caches and its clock, so all ranks should measure at the same time.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -17,7 +18,7 @@ from funpipe.backends.emit import Graph
 from funpipe.backends.inductor import Boxed
 from funpipe.backends.kernels import Kernel, kernel
 from funpipe.backends.link import link, one_by_one
-from funpipe.planning.measured_inputs import RUNS, WARM, elapsed, random
+from funpipe.planning.measured_inputs import RUNS, WARM, Clock, elapsed, random
 from funpipe.stages import Costs, Region, Stage, StageCosts, stage_costs
 
 BACKENDS = ("step", "interpret")
@@ -45,7 +46,7 @@ class Call:
         return self.function(list(self.inputs))
 
 
-def region_seconds(calls: Sequence[Call], rounds: int = RUNS) -> dict[str, float]:
+def region_seconds(calls: Sequence[Call], rounds: int = RUNS, clock: Clock = time.perf_counter) -> dict[str, float]:
     """The median time of each region, by name.
 
     In each round every region runs once, so that it finds in the caches what a step leaves there, and all of them share
@@ -54,8 +55,9 @@ def region_seconds(calls: Sequence[Call], rounds: int = RUNS) -> dict[str, float
     Args:
         calls: the regions.
         rounds: how many are timed, after some that warm up.
+        clock: is read before and after each call.
     """
-    times = [[elapsed(call, call.device) for call in calls] for _ in range(WARM + rounds)][WARM:]
+    times = [[elapsed(call, call.device, clock) for call in calls] for _ in range(WARM + rounds)][WARM:]
     return {call.name: median(column) for call, column in zip(calls, zip(*times, strict=True), strict=True)}
 
 

@@ -7,6 +7,7 @@ from funpipe._errors import FunpipeTypeError, PlanError
 from funpipe._typing import Tree
 from funpipe.optim import Optimizer, adamw
 from funpipe.planning.candidate import Space
+from funpipe.planning.choices import require_choices
 from funpipe.planning.cluster import Cluster
 from funpipe.planning.defaults import SCHEDULES
 from funpipe.planning.layered import CutAtLayers
@@ -84,8 +85,8 @@ def plan(
         >>> plans[0].mesh, plans[0].options["num_microbatches"], plans[0].limit
         (MeshShape(pp=2, dp=1), 32, 'compute')
     """
-    _check(cluster, global_batch, shard, top, layers)
-    _check_choices(schedules=schedules, remat=remat, shard=shard, rows=rows, pp=pp)
+    _check(cluster, global_batch, top, layers)
+    require_choices(cluster.devices, schedules=schedules, remat=remat, shard=shard, rows=rows, pp=pp)
     pricing = Roofline(cluster.flops, cluster.traffic, cluster.wiring.of((0, 0)).bandwidth) if costs is None else costs
     source = Source(loss_fn, params, batch, buffers, batch_spec, optimizer or adamw(), pricing)
     model = CutAnywhere(source) if layers is None else CutAtLayers(source, layers)
@@ -107,18 +108,9 @@ def plan(
     return Plans(tuple(plans), outcome.dropped, outcome.slower)
 
 
-def _check(cluster: Cluster, global_batch: int, shard: Sequence[int], top: int, layers: int | None) -> None:
+def _check(cluster: Cluster, global_batch: int, top: int, layers: int | None) -> None:
     if not isinstance(cluster, Cluster):
         raise FunpipeTypeError(f"cluster is of type {type(cluster).__name__}; pass fp.Cluster(devices=..., ...).")
     for name, value in (("global_batch", global_batch), ("top", top), ("layers", 1 if layers is None else layers)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise PlanError(f"{name} is {value!r}; pass an int of at least 1.")
-    for stage in shard:
-        if stage not in (0, 1, 2, 3):
-            raise PlanError(f"shard has {stage!r}; the stages of ZeRO are 0, 1, 2 and 3.")
-
-
-def _check_choices(**choices: Sequence[object] | None) -> None:
-    for name, given in choices.items():
-        if given is not None and len(given) == 0:
-            raise PlanError(f"{name} is empty; pass at least one to choose from, or leave it out.")

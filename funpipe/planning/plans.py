@@ -121,19 +121,27 @@ class Plans(Sequence[Plan]):
         return iter(self.plans)
 
     @cached_property
+    def short(self) -> tuple[Dropped, ...]:
+        """The candidates that could run with more memory."""
+        return tuple(d for d in self.dropped if d.nbytes is not None and d.candidate is not None)
+
+    @cached_property
     def nothing(self) -> str:
         """Why nothing fits: what comes nearest."""
-        short = [d for d in self.dropped if d.nbytes is not None and d.candidate is not None]
-        if short:
-            nearest = min(short, key=lambda d: d.nbytes or 0.0)
+        if self.short:
+            nearest = min(self.short, key=lambda d: d.nbytes or 0.0)
             least = f"the candidate that needs the least memory, {nearest.candidate}"
             return f"nothing fits, because {least}, {nearest.reason}."
         reasons = "; ".join(dict.fromkeys(f"pp={d.pp} dp={d.dp}: {d.reason}" for d in self.dropped[:5]))
         return f"nothing can run, because {reasons or 'there are no candidates'}."
 
-    def as_text(self) -> str:
-        """The ranked table, and below it why others fell out."""
-        return plans_text(self)
+    def as_text(self, width: int | None = None) -> str:
+        """The ranked table, and below it why others fell out.
+
+        Args:
+            width: the characters of a line; None: as many as it takes.
+        """
+        return plans_text(self, width)
 
     def __repr__(self) -> str:
         return f"Plans({len(self.plans)} plans, {len(self.dropped)} dropped, {self.slower} slower)"

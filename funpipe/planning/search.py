@@ -8,7 +8,7 @@ would put first.
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from funpipe._errors import ScheduleError, StageError
 from funpipe.planning.bounds import least_memory, least_memory_of, least_time, least_time_of
@@ -107,21 +107,10 @@ class Search:
             self._drop(c, str(error))
             return None
 
-    def _by_work(self, c: Candidate) -> tuple[float, Candidate] | None:
-        if not self._fits_with_fewer_rows(c):
-            return None
+    def _by_work(self, c: Candidate) -> tuple[float, Candidate]:
         if not self.source.adds_up(c.rows):
             return 0.0, c
         return least_time_of(self.model.whole(c.rows), c.pp, c.num_microbatches), c
-
-    def _fits_with_fewer_rows(self, c: Candidate) -> bool:
-        """A microbatch of more rows never needs less memory: what fits with none of the traced ones is not traced."""
-        fewer = [rows for rows in self.source.sizes if rows < c.rows and c.rows % rows == 0]
-        if not fewer:
-            return True
-        smaller = replace(c, rows=max(fewer), num_microbatches=c.num_microbatches * c.rows // max(fewer))
-        nbytes, rank = least_memory(self._stages(smaller))
-        return self._fits(c, nbytes, f"on rank {rank}", "at least ")
 
     def _by_stages(self, c: Candidate) -> tuple[float, Candidate] | None:
         stages = self._stages(c)

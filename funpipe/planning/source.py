@@ -59,11 +59,6 @@ class Source:
         """Whether stages take what their operations take: not where whole regions are measured."""
         return not isinstance(self.traced(rows)[1], RegionCosts)
 
-    @property
-    def sizes(self) -> list[int]:
-        """The sizes of microbatches that have been traced."""
-        return list(self._traced)
-
     def microbatch(self, rows: int) -> Tree:
         """A batch of so many rows, without values."""
         leaves, structure = resolve(self.batch, self.batch_spec)

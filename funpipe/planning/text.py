@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from funpipe.planning.candidate import Dropped
@@ -16,12 +17,13 @@ HEAD = ("", "step", "pp", "dp", "shard", "stages", "schedule", "microbatches", "
 RANKS_SHOWN = 16
 
 
-def plans_text(plans: Plans) -> str:
-    """One line for each plan, and one for each way to divide the devices that fell out."""
+def plans_text(plans: Plans, width: int | None = None) -> str:
+    """One line for each plan, and one for each way to divide the devices that fell out; broken at a width."""
     rows = [HEAD, *(_row(i, plan) for i, plan in enumerate(plans.plans))]
-    table = aligned(rows) if plans.plans else [plans.nothing]
+    table = folded(rows, width) if plans.plans else wrapped(plans.nothing, width)
     more = [f"and {plans.slower} candidates that are slower"] if plans.slower and plans.plans else []
-    return "\n".join([*table, *more, *_dropped_text(plans.dropped)])
+    dropped = [part for line in _dropped_text(plans.dropped) for part in wrapped(line, width)]
+    return "\n".join([*table, *more, *dropped])
 
 
 def _row(index: int, plan: Plan) -> tuple[str, ...]:
@@ -34,7 +36,7 @@ def _row(index: int, plan: Plan) -> tuple[str, ...]:
         str(c.dp),
         f"{c.shard}{' (no run)' if c.shard else ''}",
         str(c.num_stages // c.pp),
-        schedule_text(c.schedule),
+        schedule_text(c.schedule).removesuffix(f"(stages_per_rank={c.num_stages // c.pp})"),
         f"{c.num_microbatches} of {c.rows}",
         str(c.remat),
         f"{100 * plan.bubble:.1f} %",
@@ -100,3 +102,27 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns of equal width, two spaces between them; numbers would not gain from being right-aligned with units."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def folded(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """Aligned columns; those that go beyond a width stand in a line of their own below, under the second column.
+
+    Example:
+        >>> folded([("", "step", "bubble"), ("0", "2 ms", "5 %")], width=10)
+        ['   step', '   bubble', '0  2 ms', '   5 %']
+    """
+    fit = len(rows[0])
+    while width is not None and fit > 2 and max(map(len, aligned([row[:fit] for row in rows]))) > width:
+        fit -= 1
+    lines = aligned([row[:fit] for row in rows])
+    if fit == len(rows[0]):
+        return lines
+    first = max(len(row[0]) for row in rows)
+    rest = folded([(" " * first, *row[fit:]) for row in rows], width)
+    each = len(rest) // len(rows)
+    return [line for i, top in enumerate(lines) for line in (top, *rest[i * each : (i + 1) * each])]
+
+
+def wrapped(line: str, width: int | None) -> list[str]:
+    """A line broken between words; what follows is indented."""
+    return [line] if width is None else wrap(line, max(width, 20), subsequent_indent="    ") or [""]

@@ -1,7 +1,9 @@
 """What can be run: every way to divide devices and batch."""
 
+import pytest
+
 from funpipe.planning.candidate import Candidate, Dropped, Space, divisors
-from funpipe.schedules import GPipe, OneFOneB
+from funpipe.schedules import DualPipeV, GPipe, Interleaved1F1B, LoopedBFS, OneFOneB, ZeroBubbleH1
 
 
 def space(devices, batch, **changes):
@@ -37,8 +39,22 @@ def test_rows_that_do_not_divide_are_named():
     assert [d.reason for d in lost] == ["none of rows=(4,) divides a replica's 6 rows"]
 
 
-def test_one_rank_has_nothing_to_order():
-    assert {str(c.schedule) for c in candidates(space(2, 4)) if c.pp == 1} == {str(OneFOneB())}
+def on_one_rank(**changes):
+    return {(str(c.schedule), c.remat) for c in candidates(space(1, 4, **changes)) if c.num_microbatches == 4}
+
+
+@pytest.mark.parametrize(
+    "schedules", [(OneFOneB(), GPipe()), (GPipe(), OneFOneB()), (ZeroBubbleH1(), GPipe(), OneFOneB())]
+)
+def test_on_one_rank_the_schedule_that_holds_the_least_is_taken(schedules):
+    assert on_one_rank(schedules=schedules) == {("OneFOneB()", "none")}
+
+
+def test_on_one_rank_more_stages_are_for_computing_again():
+    schedules = (OneFOneB(), LoopedBFS(stages_per_rank=2), Interleaved1F1B(stages_per_rank=2), DualPipeV())
+    few = "Interleaved1F1B(stages_per_rank=2)"
+    found = on_one_rank(schedules=schedules, remat=("none", "full"))
+    assert found == {("OneFOneB()", "none"), ("OneFOneB()", "full"), (few, "full")}
 
 
 def test_one_replica_has_nothing_to_shard():

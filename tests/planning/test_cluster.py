@@ -60,3 +60,8 @@ def test_a_word_is_no_number():
 def test_a_node_has_devices():
     with pytest.raises(PlanError, match=r"a node of 0 devices; pass an int of at least 1"):
         Links(node=0)
+
+
+def test_whether_messages_overlap_is_true_or_false():
+    with pytest.raises(FunpipeTypeError, match=r"overlap of links is 'no'; pass True or False"):
+        Links(overlap="no")

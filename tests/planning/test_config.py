@@ -75,6 +75,9 @@ def test_without_a_reader_of_toml_json_is_the_remedy(tmp_path, monkeypatch):
         ({"model": "tests.planning.models:cluster"}, r"returned Cluster; return \(loss_fn, params, batch\)"),
         ({"optimizer": "lion"}, "optimizer = 'lion' is unknown; use one of adam, adamw, sgd"),
         ({"arguments": {"depth": 1}}, "arguments .* do not fit .*unexpected keyword"),
+        ({"arguments": [1]}, r"arguments is \[1\]; write a table of keys"),
+        ({"cluster": 5}, "cluster is 5; write a table of keys"),
+        ({"optimizer": ["sgd"]}, "optimizer = .* is unknown; use one of adam"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, changes, text):
@@ -111,6 +114,12 @@ def test_the_command_prints_the_table(tmp_path, capsys):
 def test_the_command_says_that_nothing_fits(tmp_path, capsys):
     assert main(["plan", str(written(tmp_path, cluster={**READ["cluster"], "memory": 1e3}))]) == 1
     assert "nothing fits, because" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("changes", [{"global_batch": 5, "rows": None, "pp": [1]}, {"rows": [3]}])
+def test_what_no_memory_would_help_is_a_mistake(tmp_path, capsys, changes):
+    assert main(["plan", str(written(tmp_path, **changes))]) == 2
+    assert capsys.readouterr().err.startswith("PlanError: nothing can run, because pp=1 dp=2: ")
 
 
 def test_a_mistake_is_an_error_of_one_line(tmp_path, capsys):

@@ -111,6 +111,21 @@ def test_the_table_says_what_each_plan_is():
     assert any("kB on rank" in line and "of 300 kB" in line for line in lines[lines.index("fell out:") :])
 
 
+def test_the_table_fits_a_terminal():
+    plans = planned(on=cluster(memory=3e5))
+    wide, narrow = plans.as_text(), plans.as_text(80)
+    assert max(map(len, wide.splitlines())) > 80 >= max(map(len, narrow.splitlines()))
+    assert sorted(narrow.split()) == sorted(wide.split())
+    assert plans.as_text(1000) == wide
+
+
+def test_the_column_of_stages_says_what_the_schedule_need_not():
+    (line,) = (
+        planned(pp=(2,), schedules=[fp.schedules.Interleaved1F1B(4)], top=1, rows=(2,)).as_text().splitlines()[1:2]
+    )
+    assert line.split()[6:9] == ["4", "Interleaved1F1B", "8"]
+
+
 def test_a_notebook_shows_the_table():
     plans = planned(pp=(2,), top=1)
     assert plans._repr_html_() == f"<pre>{plans.as_text().replace('<', '&lt;')}</pre>"

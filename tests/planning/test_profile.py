@@ -1,5 +1,3 @@
-import time
-
 import pytest
 import torch
 
@@ -68,16 +66,30 @@ def test_a_compiled_region_computes_what_the_interpreted_one_does():
         assert all(torch.allclose(x, y) for x, y in zip(one(), other(), strict=True))
 
 
-def test_the_median_of_some_calls_counts_after_others_that_warm_up():
-    calls = []
+class Script:
+    """A clock that only calls move on: each by the next of some durations, in seconds."""
 
-    def call(inputs):
-        calls.append(len(calls))
-        time.sleep(0.05 if len(calls) < 3 else 0.001)
+    def __init__(self, *durations):
+        self.now, self.durations = 0.0, list(durations)
+
+    def __call__(self):
+        return self.now
+
+    def call(self, *inputs):
+        self.now += self.durations.pop(0)
         return ()
 
-    found = region_seconds([Call("F0", call, (), "cpu")], rounds=3)
-    assert len(calls) == 5 and 0.001 <= found["F0"] < 0.02
+
+def test_the_median_of_some_calls_counts_after_others_that_warm_up():
+    script = Script(64, 32, 1, 4, 2)
+    assert region_seconds([Call("F0", script.call, (), "cpu")], rounds=3, clock=script) == {"F0": 2}
+    assert not script.durations
+
+
+def test_in_each_round_every_region_runs_once():
+    script = Script(64, 32, 64, 32, 1, 10, 4, 40, 2, 20)
+    regions = [Call(name, script.call, (), "cpu") for name in ("F0", "B0")]
+    assert region_seconds(regions, rounds=3, clock=script) == {"F0": 2, "B0": 20}
 
 
 def test_times_replace_those_of_the_nodes():
@@ -108,8 +120,9 @@ def test_an_unknown_backend():
         profile(chain(), backend="jit")
 
 
-def test_a_call_is_waited_for():
-    assert seconds(lambda: time.sleep(0.002), runs=3) >= 0.002
+def test_the_time_of_a_call_is_the_median():
+    script = Script(64, 32, 1, 4, 2)
+    assert seconds(script.call, runs=3, clock=script) == 2 and not script.durations
 
 
 def measured_by_a_rank():

@@ -1,6 +1,7 @@
 """The first plans are those that simulating every candidate would put first."""
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from funpipe.planning.layered import CutAtLayers
 from funpipe.planning.model import CutAnywhere
 from funpipe.planning.search import Search
 from funpipe.planning.source import Source
+from funpipe.schedules import OneFOneB
 from tests.planning.models import chain, cluster
 
 ALL = Space(4, 8, SCHEDULES, ("none", "full"), (0, 1, 3))
@@ -94,3 +96,26 @@ def test_schedules_that_do_not_exist_fall_out_with_their_own_words():
     outcome = search(MODELS["anywhere"], cluster(4)).run(ALL.candidates(), 1000)
     assert any("ZBV(): num_microbatches=4 is below 7" in d.reason for d in outcome.dropped)
     assert any("stages are more than the 14 that the model can be cut into" in d.reason for d in outcome.dropped)
+
+
+def grows_from_its_parameters(params, x):
+    """A weight that is made of another takes the same for any microbatch, and the wide layers more for more rows."""
+    first = params[0]
+    for _ in range(8):
+        first = torch.tanh(first @ params[0])
+    for w in (first, *params[1:]):
+        x = torch.tanh(x @ w)
+    return x.square().mean()
+
+
+def test_what_needs_less_memory_with_more_rows_is_found():
+    shapes = ((64, 64), (64, 256), (256, 256), (256, 256), (256, 64))
+    params, batch = [torch.empty(s, device="meta") for s in shapes], torch.empty(4, 64, device="meta")
+    source = Source(grows_from_its_parameters, params, batch, None, 0, adamw(), fp.stages.Roofline(1e9, 1e9, 1e12))
+    space = Space(2, 16, (OneFOneB(),), ("none",), (0,), pp=(2,))
+    loose = cluster(2, memory=1e30)
+    one = search(CutAnywhere(source), loose)
+    needs = {c.rows: max(one.predict(c).memory) for c in space.candidates() if isinstance(c, Candidate)}
+    assert needs[16] < min(n for rows, n in needs.items() if rows < 16)
+    (only,) = search(CutAnywhere(source), cluster(2, memory=needs[16])).run(space.candidates(), 5).found
+    assert only.candidate.rows == 16
