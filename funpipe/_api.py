@@ -22,7 +22,7 @@ from funpipe.runtime.profiling import Profile
 from funpipe.runtime.profiling.measure import measure
 from funpipe.runtime.setup import Numerics, Setup
 from funpipe.runtime.state import State
-from funpipe.schedules import Schedule, Table, forward_only
+from funpipe.schedules import FromTable, GPipe, Schedule, Table, forward_only, resolve
 from funpipe.stages import Cutter, Remat
 
 
@@ -210,12 +210,24 @@ class EvalStep:
 def _evaluation(setup: Setup, train: Engine, batch: Tree) -> Engine:
     """An engine for the forward alone, cut where the training step keeps its leaves."""
     model, lowered = train.first()
-    table = forward_only(setup.table(len(lowered.stages)))
+    table = _forwards(setup, lowered.schedule)
     cutter = train.follow()
     engine = Engine(setup, False, cutter, table, lowered.all.layout, transport=train.transport)
     params, held = model.tree
     require_held(cutter.holders, engine.prepare(params, batch, held, model.device)[1].stages)
     return engine
+
+
+def _forwards(setup: Setup, table: Table) -> Table:
+    """The forwards of a training step's table; GPipe's for a number of microbatches that its schedule may not have.
+
+    A table of the user's own is for its own number of microbatches only.
+    """
+    if setup.num_microbatches == table.num_microbatches:
+        return forward_only(table)
+    if isinstance(resolve(setup.schedule), FromTable):
+        return forward_only(setup.table(table.num_stages))
+    return forward_only(GPipe(stage_to_rank=table.placement).table(table.num_ranks, setup.num_microbatches))
 
 
 def train_step(

@@ -14,14 +14,12 @@ from funpipe.backends.registry import check_backend
 from funpipe.functional.batch_spec import check_count
 from funpipe.optim import Optimizer
 from funpipe.runtime.mesh import Mesh
+from funpipe.runtime.stage_counts import fewest_stages, nearest_counts, ranks_with
 from funpipe.schedules import FromTable, Schedule, Table, merge, resolve
 from funpipe.stages import Cutter, Remat
 from funpipe.stages.remat import check_remat
 
 Numerics = Literal["exact", "fast"]
-
-MOST_RANKS = 2**14
-"""How many ranks one process plays at most."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class Setup:
         schedule = resolve(self.schedule)
         if isinstance(schedule, FromTable):
             return schedule.fixed.num_stages
-        return schedule.num_stages(self.mesh.shape.pp) if self.mesh else _fewest_stages(schedule)
+        return schedule.num_stages(self.mesh.shape.pp) if self.mesh else fewest_stages(schedule)
 
     def table(self, num_stages: int) -> Table:
         """The schedule's table for this mesh; with one process the ranks' rows merged into one.
@@ -110,12 +108,8 @@ class Setup:
         """
         schedule = resolve(self.schedule, max(1, num_stages // self.mesh.shape.pp) if self.mesh else None)
         ranks = self.mesh.shape.pp if self.mesh else _ranks_for(schedule, num_stages)
-        wanted = schedule.num_stages(ranks)
-        if wanted != num_stages:
-            raise MeshError(
-                f"the model is cut into {num_stages} stages, but the schedule {self.schedule!r} needs {wanted} on "
-                f"{ranks} ranks: use stages={wanted}, a mesh with pp={num_stages}, or another schedule."
-            )
+        if schedule.num_stages(ranks) != num_stages:
+            raise _wrong_count(self, schedule, num_stages, ranks)
         table = schedule.table(ranks, self.num_microbatches)
         if not table.has_backwards:
             raise ScheduleError(
@@ -125,27 +119,24 @@ class Setup:
         return table if self.mesh else merge(table)
 
 
-def _fewest_stages(schedule: Schedule) -> int:
-    """The number of stages on the first number of ranks for which the schedule exists: one, unless it has a map."""
-    for ranks in range(1, MOST_RANKS):
-        try:
-            return schedule.num_stages(ranks)
-        except ScheduleError:  # a map of stages to ranks is for its own number of ranks
-            continue
-    return schedule.num_stages(MOST_RANKS)
-
-
 def _ranks_for(schedule: Schedule, num_stages: int) -> int:
     """The number of ranks on which a schedule has a number of stages."""
-    for ranks in range(1, num_stages + 1):
-        try:
-            if schedule.num_stages(ranks) == num_stages:
-                return ranks
-        except ScheduleError:  # the schedule does not exist for this number of ranks: another may fit
-            continue
-    raise ScheduleError(
-        f"the schedule {schedule!r} has {num_stages} stages on no number of ranks: cut the model into as many stages "
-        "as the schedule has, or choose another schedule."
+    ranks = ranks_with(schedule, num_stages)
+    if ranks is None:
+        counts = " or ".join(f"stages={count}" for count in nearest_counts(schedule, num_stages))
+        raise ScheduleError(
+            f"the schedule {schedule!r} has {num_stages} stages on no number of ranks: use {counts}, the nearest that "
+            "it can have, or another schedule."
+        )
+    return ranks
+
+
+def _wrong_count(setup: Setup, schedule: Schedule, num_stages: int, ranks: int) -> MeshError:
+    wanted, other = schedule.num_stages(ranks), ranks_with(schedule, num_stages)
+    mesh = f"a mesh with pp={other}, " if other else ""
+    return MeshError(
+        f"the model is cut into {num_stages} stages, but the schedule {setup.schedule!r} needs {wanted} on {ranks} "
+        f"ranks: use stages={wanted}, {mesh}or another schedule."
     )
 
 

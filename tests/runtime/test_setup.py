@@ -34,6 +34,28 @@ def test_more_ranks_than_stages_and_the_other_way_round(pp, stages):
         setup(pp).table(stages)
 
 
+@pytest.mark.parametrize(
+    ("stages", "remedy"), [(2, "use stages=4, a mesh with pp=1, or another"), (3, "use stages=4, or another schedule")]
+)
+def test_a_mesh_is_offered_only_where_it_helps(stages, remedy):
+    with pytest.raises(MeshError, match=f"cut into {stages} stages, .*'zbv' needs 4 on 2 ranks: {remedy}"):
+        setup(2, "zbv").table(stages)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "stages", "remedy"),
+    [
+        ("zbv", 1, "use stages=2, the nearest"),
+        ("zbv", 3, "use stages=2 or stages=4, the nearest"),
+        (GPipe().table(4, 4), 2, "use stages=4, the nearest"),
+        (GPipe().table(2, 4), 4, "use stages=2, the nearest"),
+    ],
+)
+def test_one_process_is_told_the_nearest_numbers_of_stages(schedule, stages, remedy):
+    with pytest.raises(ScheduleError, match=f"has {stages} stages on no number of ranks: {remedy}"):
+        setup(None, schedule).table(stages)
+
+
 def test_a_table_for_another_mesh():
     with pytest.raises(ScheduleError, match="num_ranks"):
         setup(2, GPipe().table(4, 4)).table(4)
