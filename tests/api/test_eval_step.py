@@ -63,9 +63,9 @@ def test_the_number_of_microbatches_is_its_own(step, state, num_microbatches):
 
 
 @pytest.mark.parametrize("schedule", ["zbv", "dualpipev"])
-@pytest.mark.parametrize("num_microbatches", [1, 2, 8])
+@pytest.mark.parametrize("num_microbatches", [1, 2])
 def test_a_number_of_microbatches_that_the_schedule_does_not_have(schedule, num_microbatches):
-    step = step_of(schedule=schedule, stages=2, num_microbatches=4)
+    step = step_of(schedule=schedule, stages=4, num_microbatches=4)
     evaluate = fp.eval_step(loss_fn, like=step, num_microbatches=num_microbatches)
     state = step.init(params_of(), batch_of())
     torch.testing.assert_close(evaluate(state, batch_of())["loss"], loss_fn(params_of(), batch_of()))
