@@ -22,14 +22,22 @@ def record(run: Callable[[], Results]) -> tuple[Callable[[], object], Results]:
         What replays it, and the tensors that hold its results after each replay.
 
     Raises:
-        RuntimeError: the function waits for the device.
+        RuntimeError: the function waits for the device; what it raised, and not that the recording was broken off then.
     """
     graph = torch.cuda.CUDAGraph()
     # A stream of this device: torch's own for recordings is of the one that was current at the first recording. Other
     # threads may go on, a loader of batches among them. And the stream before is current again after an error, too.
     recording = torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local")
-    with torch.cuda.stream(torch.cuda.current_stream()), recording:
-        results = run()
+    broken: RuntimeError | None = None
+    try:
+        with torch.cuda.stream(torch.cuda.current_stream()), recording:
+            try:
+                results = run()
+            except RuntimeError as error:
+                broken = error
+                raise
+    except RuntimeError as error:
+        raise (broken or error) from None
     return graph.replay, results
 
 

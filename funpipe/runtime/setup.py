@@ -146,7 +146,8 @@ def _check_words(setup: Setup) -> None:
         ("buffers", setup.buffers, ("first", "mean")),
         ("cuda_graph", setup.cuda_graph, ("auto", True, False)),
     ):
-        if value not in allowed:
+        # 1 equals True, and is not it: what asks `is True` later would take it for "auto".
+        if not any(isinstance(value, type(word)) and value == word for word in allowed):
             raise FunpipeTypeError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}.")
     if setup.cuda_graph is True and setup.backend != "step":
         raise FunpipeTypeError(

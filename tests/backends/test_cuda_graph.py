@@ -1,6 +1,6 @@
 """Which steps become CUDA graphs, and how one is recorded; without a GPU, torch's part of it is a stand-in."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -66,6 +66,9 @@ def test_a_train_step_passes_it_on():
 def test_words_that_mean_nothing_are_refused():
     with pytest.raises(TypeError, match="cuda_graph is 'yes'; use one of 'auto', True, False"):
         step_of(cuda_graph="yes")
+    for number in (0, 1):
+        with pytest.raises(TypeError, match=f"cuda_graph is {number}; use one of 'auto', True, False"):
+            step_of(cuda_graph=number)
     with pytest.raises(TypeError, match="cuda_graph=True, but backend='interpret' walks .* use backend=\"step\""):
         step_of(backend="interpret", cuda_graph=True)
 
@@ -97,3 +100,26 @@ def test_a_recording_has_a_stream_of_the_current_device_and_lets_other_threads_g
     replay()
     options = {"stream": "a new stream", "capture_error_mode": "thread_local"}
     assert entered == [(Graph, options), "run", "ended", "the stream before", "replayed"] and list(results) == ["loss"]
+
+
+def test_a_recording_that_is_broken_off_says_why(monkeypatch):
+    """torch raises another error when it ends one that is broken."""
+
+    @contextmanager
+    def capturing(graph, **options):
+        try:
+            yield
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    def waits():
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    for name, stands_for in (("CUDAGraph", object), ("Stream", lambda: None), ("current_stream", lambda: None)):
+        monkeypatch.setattr(torch.cuda, name, stands_for)
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
+        record(waits)
+    with pytest.raises(RuntimeError, match="due to a previous error"):
+        record(dict)
