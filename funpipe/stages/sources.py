@@ -53,3 +53,15 @@ def owner_of(node: fx.Node) -> fx.Node:
     while node.target is operator.getitem and not is_view(node):
         node = node.args[0]  # type: ignore[assignment]
     return node
+
+
+def ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """The nodes and all they are computed from."""
+    found: set[fx.Node] = set()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return found

@@ -8,7 +8,6 @@ made from numbers alone, are made again where they are read. An operator that gi
 To split the backward is from P. Qi et al., "Zero Bubble Pipeline Parallelism" (arXiv 2401.10241, 2023).
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -19,7 +18,7 @@ from funpipe.stages.extract import Cut, needed
 from funpipe.stages.masked import taken_apart
 from funpipe.stages.partition import crossing
 from funpipe.stages.saved import returned
-from funpipe.stages.sources import Sources, owner_of
+from funpipe.stages.sources import Sources, ancestors, owner_of
 from funpipe.stages.stage import Kind, Region, Stage, again
 from funpipe.tracing.operators import base_of
 
@@ -75,7 +74,7 @@ class _Halves:
         made = {name: nodes[node] for name, node in returned(B).items()}
         self.sent = {name: made[name] for name in sent}
         self.terms = {again(name, before.index) if name in sent else name: made[name] for name in terms}
-        self.ahead = _sources_of(self.sent.values())
+        self.ahead = ancestors(self.sent.values())
         taken_apart(graph, self.ahead)
         self.names = dict(zip(graph.find_nodes(op="placeholder"), B.inputs, strict=True))
         self.floating = Sources(graph)
@@ -111,18 +110,6 @@ class _Halves:
         kinds = [TensorType.of(n.meta["val"]) for n in (*cut.outside, *made)]
         types = dict(zip((*inputs, *outputs), kinds, strict=True))
         return Region(kind, self.before.index, fx.GraphModule({}, graph), inputs, tuple(outputs), types)
-
-
-def _sources_of(nodes: Iterable[fx.Node]) -> set[fx.Node]:
-    """The nodes and all they are computed from."""
-    found: set[fx.Node] = set()
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting += node.all_input_nodes
-    return found
 
 
 def _unshared(graph: fx.Graph, outputs: list[fx.Node]) -> list[fx.Node]:

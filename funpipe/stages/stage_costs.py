@@ -9,6 +9,7 @@ from funpipe._typing import TensorType
 from funpipe.stages.costs import Costs, Roofline
 from funpipe.stages.partition import crossing
 from funpipe.stages.saved import returned, saved_bytes
+from funpipe.stages.sources import ancestors
 from funpipe.stages.stage import Region, Stage
 
 
@@ -134,20 +135,9 @@ def _backward(stage: Stage, costs: Costs, sent: set[str]) -> tuple[float, float]
     if stage.I is not None or stage.W is not None:
         return _time(_operations(stage.I), costs), _time(_operations(stage.W), costs)
     outputs = [node for name, node in returned(stage.B).items() if name in sent]
-    first = _ancestors(outputs)
+    first = ancestors(outputs)
     operations = _operations(stage.B)
     return _time([n for n in operations if n in first], costs), _time([n for n in operations if n not in first], costs)
-
-
-def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
-    found: set[fx.Node] = set()
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting += node.all_input_nodes
-    return found
 
 
 def _operations(region: Region | None) -> list[fx.Node]:
