@@ -89,6 +89,17 @@ def test_a_sender_without_room_waits_until_the_other_has_read(ends):
     assert [ends[1].post_recv(message(n, x)).wait(5)[-1].item() for n in range(4, 8)] == [4, 5, 6, 7]
 
 
+def test_what_waited_for_room_leaves_with_the_next_message(ends):
+    """A rank that only computes and sends for a while does not stop the one that reads."""
+    x = torch.zeros(LARGEST // 4)
+    leaving = [ends[0].send(x + n, message(n, x)) for n in range(6)]
+    for n in range(4):
+        ends[1].post_recv(message(n, x)).wait(5)
+    leaving.append(ends[0].send(x + 6, message(6, x)))
+    assert all(each.outgoing.left for each in leaving)
+    assert [ends[1].post_recv(message(n, x)).wait(5)[0].item() for n in range(4, 7)] == [4, 5, 6]
+
+
 def test_many_small_parts_are_reported_before_there_are_too_many(ends):
     for n in range(5 * MOST):
         ends[0].send(X, message(n)).wait(5)

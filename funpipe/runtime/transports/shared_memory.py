@@ -1,7 +1,7 @@
 """What a rank exchanges with others of its host through shared memory: messages, and small collectives.
 
-Nothing runs in the background: what comes is taken out of the channels while this rank waits for something. A wait
-looks again and again for a moment, since the other side is mostly not far behind, and sleeps then until it does. A wait
+Nothing runs in the background: what comes is taken out of the channels while this rank waits for something, and while
+it sends something for which there is no room. A wait looks again and again for a moment, since the other side is mostly not far behind, and sleeps then until it does. A wait
 for the network does the same (`beside`): a neighbour may be out of room until this rank takes out what it sent, and
 what this rank had no room for leaves only as its neighbours say that there is some.
 """
@@ -76,11 +76,18 @@ class SharedMemory:
         return self.names[peer] in self.channels
 
     def send(self, tensor: Tensor, message: Message) -> "Leaving":
-        """Starts a message whose tensor is laid out as its type says."""
+        """Starts a message whose tensor is laid out as its type says.
+
+        A rank that only sends for a while, as in GPipe, would otherwise stop its neighbour: what waits for room would
+        leave at its own next wait.
+        """
         outgoing = Outgoing(MESSAGE, message.id, tensor, message.type)
         channel = self.channels[self.names[message.dst]]
         with self.lock:
             channel.send(outgoing)
+        while not outgoing.left and (found := self.sockets.poll(0)):  # word of room may have come since the last wait
+            for socket, _ in found:
+                self._take(socket)
         return Leaving(self, channel, outgoing)
 
     def post_recv(self, message: Message) -> "Coming":
