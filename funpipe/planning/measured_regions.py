@@ -7,7 +7,6 @@ caches and its clock, so all ranks should measure at the same time.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 
 import torch
 from torch import Tensor
@@ -22,6 +21,9 @@ from funpipe.planning.measured_inputs import RUNS, WARM, Clock, elapsed, random
 from funpipe.stages import Costs, Region, Stage, StageCosts, stage_costs
 
 BACKENDS = ("step", "interpret")
+
+LEAST = 0.5
+"""Seconds in which regions are timed, at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,19 +48,40 @@ class Call:
         return self.function(list(self.inputs))
 
 
-def region_seconds(calls: Sequence[Call], rounds: int = RUNS, clock: Clock = time.perf_counter) -> dict[str, float]:
-    """The median time of each region, by name.
+def region_seconds(
+    calls: Sequence[Call], rounds: int = RUNS, least: float = LEAST, clock: Clock = time.perf_counter
+) -> dict[str, float]:
+    """The time of each region, by name, while nothing else slows the machine down.
 
-    In each round every region runs once, so that it finds in the caches what a step leaves there, and all of them share
-    whatever slows the machine down for a while.
+    In each round every region runs once, so that it finds in the caches what a step leaves there. What else a machine
+    does comes in bursts that outlast many rounds and can only make calls slower; so the rounds go on for a while, and
+    the tenth percentile counts.
 
     Args:
         calls: the regions.
-        rounds: how many are timed, after some that warm up.
+        rounds: how many are timed at least, after some that warm up.
+        least: for how many seconds they go on at least.
         clock: is read before and after each call.
     """
-    times = [[elapsed(call, call.device, clock) for call in calls] for _ in range(WARM + rounds)][WARM:]
-    return {call.name: median(column) for call, column in zip(calls, zip(*times, strict=True), strict=True)}
+    for _ in range(WARM):
+        _round(calls, clock)
+    start, times = clock(), []
+    while len(times) < rounds or clock() - start < least:
+        times.append(_round(calls, clock))
+    return {call.name: low(column) for call, column in zip(calls, zip(*times, strict=True), strict=True)}
+
+
+def _round(calls: Sequence[Call], clock: Clock) -> list[float]:
+    return [elapsed(call, call.device, clock) for call in calls]
+
+
+def low(times: Sequence[float]) -> float:
+    """The tenth percentile: of fewer than ten, the least.
+
+    Args:
+        times: at least one.
+    """
+    return sorted(times)[len(times) // 10]
 
 
 def region_calls(

@@ -28,7 +28,7 @@ class Machine:
         message: the link between two pipeline ranks.
         reduction: the link of a sum between replicas.
         traffic: bytes per second of an update.
-        overhead: seconds of a step without tasks, sums and update.
+        overhead: seconds of a step besides its tasks, sums and update.
     """
 
     message: fp.planning.Link
@@ -42,16 +42,17 @@ class Machine:
         return fp.Cluster(devices, 1e11, 1e12, links, bandwidth=self.traffic, overhead=self.overhead)
 
 
-def measured(pipeline: fp.Mesh, replicas: fp.Mesh, size: int) -> Machine:
+def measured(pipeline: fp.Mesh, replicas: fp.Mesh, size: int, leaves: int = 2) -> Machine:
     """Measures on all ranks at once; rank 0's numbers are everybody's.
 
     Args:
         pipeline: a mesh of two pipeline ranks.
         replicas: one of two replicas.
         size: numbers in a rank's bucket: whether it fits a cache decides how fast an update is.
+        leaves: of the parameters: what a step does besides grows with them.
     """
     latency, bandwidth = link_of(_transport(pipeline), pipeline.shape.pp)
-    found = Machine(fp.planning.Link(bandwidth, latency), _reduction(replicas), _traffic(size), _overhead(pipeline))
+    found = Machine(fp.planning.Link(bandwidth, latency), _reduction(replicas), _traffic(size), _overhead(pipeline, leaves))
     told = [found]
     torch.distributed.broadcast_object_list(told, src=0)
     return told[0]
@@ -93,11 +94,11 @@ def _traffic(size: int) -> float:
     return (4 + 2 * 2) * 4 * size / _median(step)
 
 
-def _overhead(mesh: fp.Mesh) -> float:
-    """A step that computes next to nothing, without its four regions and two messages."""
-    step = fp.train_step(_nothing, fp.optim.adamw(1e-3), mesh=mesh, stages=mesh.shape.pp)
+def _overhead(mesh: fp.Mesh, leaves: int) -> float:
+    """A step that computes next to nothing: four regions, two messages, and all that is done for so many leaves."""
+    step = fp.train_step(_scaled, fp.optim.adamw(1e-3), mesh=mesh, stages=mesh.shape.pp)
     x = torch.ones(2, 2)
-    state = step.init({"a": torch.ones(2, 2), "b": torch.ones(2, 2)}, x)
+    state = step.init({f"p{i}": torch.ones(2, 2) for i in range(leaves)}, x)
 
     def run():
         nonlocal state
@@ -106,6 +107,12 @@ def _overhead(mesh: fp.Mesh) -> float:
 
     seconds(run, 10, meet)
     return min(seconds(run, 20, meet) for _ in range(5))
+
+
+def _scaled(params, x):
+    for leaf in params.values():
+        x = x * leaf
+    return x.sum()
 
 
 def _median(call: Callable[[], object]) -> float:

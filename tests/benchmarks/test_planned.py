@@ -14,7 +14,7 @@ def line(predicted, measured):
 
 def test_the_report_names_the_largest_error_and_the_first_plans_place():
     text = report([line(0.9, 1.0), line(1.1, 0.8), line(1.2, 1.2)])
-    assert "0.90  a plan" in text[1]
+    assert "0.90  0.90  a plan" in text[1]
     assert text[-2] == "largest error of a prediction: 37.5 %"
     assert text[-1] == "the first plan is 25.0 % slower than the fastest that was run"
 

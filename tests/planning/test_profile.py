@@ -7,7 +7,7 @@ from funpipe.planning import profile, profile_stages
 from funpipe.planning.measured import signature
 from funpipe.planning.measured_inputs import inputs_of, seconds
 from funpipe.planning.measured_link import link_of
-from funpipe.planning.measured_regions import Call, region_calls, region_seconds, with_times
+from funpipe.planning.measured_regions import Call, low, region_calls, region_seconds, with_times
 from funpipe.stages import partition, rematerialise, split_backward
 from funpipe.stages.costs import computes
 from tests.tracing.gpt import gpt
@@ -80,16 +80,26 @@ class Script:
         return ()
 
 
-def test_the_median_of_some_calls_counts_after_others_that_warm_up():
+def test_the_least_of_a_few_calls_counts_after_others_that_warm_up():
     script = Script(64, 32, 1, 4, 2)
-    assert region_seconds([Call("F0", script.call, (), "cpu")], rounds=3, clock=script) == {"F0": 2}
+    assert region_seconds([Call("F0", script.call, (), "cpu")], rounds=3, least=0, clock=script) == {"F0": 1}
     assert not script.durations
 
 
+def test_of_many_calls_the_tenth_percentile_counts():
+    assert low([9.0, 1.0, *(5.0,) * 8]) == 5.0 and low([2.0]) == 2.0
+
+
 def test_in_each_round_every_region_runs_once():
-    script = Script(64, 32, 64, 32, 1, 10, 4, 40, 2, 20)
+    script = Script(64, 32, 64, 32, 4, 40, 1, 10, 2, 20)
     regions = [Call(name, script.call, (), "cpu") for name in ("F0", "B0")]
-    assert region_seconds(regions, rounds=3, clock=script) == {"F0": 2, "B0": 20}
+    assert region_seconds(regions, rounds=3, least=0, clock=script) == {"F0": 1, "B0": 10}
+
+
+def test_rounds_go_on_until_the_time_is_over():
+    script = Script(9, 9, 2, 3, 1, 8)
+    assert region_seconds([Call("F0", script.call, (), "cpu")], rounds=1, least=6, clock=script) == {"F0": 1}
+    assert script.durations == [8]
 
 
 def test_times_replace_those_of_the_nodes():
