@@ -1,5 +1,6 @@
 """What the communication ops of a compiled step dispatch to: the interface of a transport."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from torch import Tensor
@@ -22,6 +23,14 @@ class Transport(Protocol):
     @property
     def rank(self) -> int:
         """This process's pipeline (pp) rank."""
+        ...
+
+    def open(self, messages: Iterable[Message]) -> None:
+        """Opens the ways that messages need, before the first of them is sent; all ranks call it alike.
+
+        Args:
+            messages: of a plan, those between other ranks among them; what is open already stays so.
+        """
         ...
 
     def send(self, tensor: Tensor, message: Message) -> None:

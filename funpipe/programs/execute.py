@@ -117,30 +117,31 @@ def _accumulate(i: Accumulate, env: Environment) -> None:
         env.values[accumulator] = env[accumulator] + env[value]
 
 
-def flatten(bucket: Bucket, places: list[list[Tensor]], like: Tensor) -> Tensor:
+def flatten(bucket: Bucket, places: list[list[Tensor]], device: str | torch.device) -> Tensor:
     """The places of each leaf, added in order, in one flat buffer; zeros between the leaves.
 
     Args:
         bucket: the bucket.
         places: for each of its leaves the accumulators.
-        like: a tensor of the device to make it on.
+        device: where to make it.
     """
     parts: list[Tensor] = []
     end = 0
     for slot, terms in zip(bucket.slots, places, strict=True):
-        parts += _gap(slot.offset - end, bucket, like)
+        parts += _gap(slot.offset - end, bucket, device)
         parts.append(fold(torch.add, terms).reshape(-1))
         end = slot.offset + slot.numel
-    return torch.cat([*parts, *_gap(bucket.size - end, bucket, like)])
+    return torch.cat([*parts, *_gap(bucket.size - end, bucket, device)])
 
 
-def _gap(size: int, bucket: Bucket, like: Tensor) -> list[Tensor]:
-    return [torch.zeros(size, dtype=bucket.dtype, device=like.device)] if size else []
+def _gap(size: int, bucket: Bucket, device: str | torch.device) -> list[Tensor]:
+    return [torch.zeros(size, dtype=bucket.dtype, device=device)] if size else []
 
 
 def _flatten(i: Flatten, env: Environment) -> None:
     places = [[env[a] for a in leaf] for leaf in i.places]
-    env.values[f"grad.{i.bucket}"] = flatten(env.bucket(i.bucket), places, env[f"bucket.{i.bucket}"])
+    name = f"grad.{i.bucket}"
+    env.values[name] = flatten(env.bucket(i.bucket), places, env.programs.types[name].device)
 
 
 def _scale(i: Scale, env: Environment) -> None:

@@ -1,6 +1,6 @@
 """Where the leaves of the state live: in flat buckets, or loose."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -65,14 +65,30 @@ class Layout:
     Args:
         buckets: of all stages, in order.
         loose: frozen leaves, leaves without a gradient, and the copies of tied leaves, with the stages that read them.
+        loose_params: whether all leaves are outside, and the buckets hold their gradients alone.
     """
 
     buckets: tuple[Bucket, ...]
     loose: dict[str, tuple[int, ...]]
+    loose_params: bool = False
 
     def of_stage(self, stage: int) -> tuple[Bucket, ...]:
         """The buckets of one stage."""
         return tuple(b for b in self.buckets if b.stage == stage)
+
+    def held_by(self, stage: int) -> tuple[Bucket, ...]:
+        """The buckets of one stage that hold its parameters."""
+        return () if self.loose_params else self.of_stage(stage)
+
+    def loose_on(self, stages: Set[int]) -> tuple[str, ...]:
+        """The leaves that the rank of some stages has outside its buckets: no copy of one whose bucket is there."""
+        found = {s.leaf: None for b in self.buckets for s in b.slots if self.loose_params and b.stage in stages}
+        found |= {n: None for n, holders in self.loose.items() if stages & set(holders) and not self._at(n, stages)}
+        return tuple(found)
+
+    def _at(self, leaf: str, stages: Set[int]) -> bool:
+        home = self.home(leaf)
+        return home is not None and home[0].stage in stages
 
     def bucket(self, name: str) -> Bucket:
         """A bucket by name."""

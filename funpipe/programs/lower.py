@@ -6,7 +6,9 @@ then move receives up, let sent values go and free what is no longer read.
 
 from funpipe._typing import MeshShape
 from funpipe.optim import Optimizer
+from funpipe.programs.form import TRAIN_STEP, Form
 from funpipe.programs.layout import Layout
+from funpipe.programs.outline import Outline
 from funpipe.programs.program import Programs
 from funpipe.programs.rank import Rank
 from funpipe.programs.shared import Shared
@@ -19,7 +21,7 @@ from funpipe.tracing.traced import Traced
 
 
 def lower(
-    traced: Traced,
+    traced: Traced | Outline,
     stages: tuple[Stage, ...],
     table: Table,
     *,
@@ -28,11 +30,12 @@ def lower(
     batch_dims: dict[str, int | None] | None = None,
     mean_buffers: bool = False,
     layout: Layout | None = None,
+    form: Form = TRAIN_STEP,
 ) -> Programs:
     """Lowers stages and a schedule to the programs of all ranks.
 
     Args:
-        traced: the joint graph of one microbatch.
+        traced: the joint graph of one microbatch, or the outline of stages that were traced one by one.
         stages: its partition; where the table has I and W tasks, backwards that are whole are split.
         table: the schedule's table, with as many stages as there are. The microbatches of a stage may have a B, or an I
             and a W; a table of F tasks alone gives an evaluation.
@@ -41,6 +44,7 @@ def lower(
         batch_dims: the dimension along which each batch leaf is split, None for a replicated one; 0 by default.
         mean_buffers: average floating-point buffers over the replicas instead of returning replica 0's.
         layout: where the parameters live already (an evaluation beside a training step); None lays them out.
+        form: how inputs and gradients look.
 
     Returns:
         The programs, not yet passed through `funpipe.passes`.
@@ -56,9 +60,10 @@ def lower(
         acc.w.0 = zero
     """
     mesh = mesh or MeshShape(table.num_ranks)
-    dims: dict[str, int | None] = batch_dims if batch_dims is not None else dict.fromkeys(traced.batch, 0)
+    outline = traced if isinstance(traced, Outline) else Outline.of(traced)
+    dims: dict[str, int | None] = batch_dims if batch_dims is not None else dict.fromkeys(outline.batch, 0)
     stages = split_backward(stages) if is_kind(table.cells, "I", "W").any() else stages
-    source = Source(traced, stages, table, mesh, optimizer, dims, mean_buffers, layout)
+    source = Source(outline, stages, table, mesh, optimizer, dims, mean_buffers, layout, form)
     check_source(source)
     made = Shared(source)
     programs = tuple(Rank(made, r).program() for r in range(mesh.pp))
@@ -70,7 +75,8 @@ def lower(
         types=made.types,
         layout=made.layout,
         num_microbatches=table.num_microbatches,
-        leaf_order=tuple(n for n in traced.params if n in traced.gradients),
+        leaf_order=tuple(n for n in outline.params if n in outline.places),
         batch_dims=dims,
         reducers=made.reducers,
+        divisor=source.divisor,
     )

@@ -51,6 +51,7 @@ class Programs:
         leaf_order: all leaves with a gradient, in tree order: the order in which the norm is summed.
         batch_dims: the dimension along which each batch leaf is split, None for a replicated one.
         reducers: how each result is combined over replicas.
+        divisor: what sums of gradients are divided by, unless by the weight of the batch; None: by nothing.
     """
 
     mesh: MeshShape
@@ -63,6 +64,7 @@ class Programs:
     leaf_order: tuple[str, ...]
     batch_dims: dict[str, int | None]
     reducers: dict[str, str] = field(default_factory=dict)
+    divisor: int | None = None
 
     def map(self, function: Callable[["Programs", Program], Program]) -> "Programs":
         """The same programs with each rank's replaced by `function(self, program)`."""

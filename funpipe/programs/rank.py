@@ -36,7 +36,7 @@ class Rank:
         self.bindings = {r.name: Binding(shared, r, rank) for r in regions}
         self.places = {(s.index, kind): _places(s, kind) for s in self.stages for kind in ("B", "W")}
         self.reads = {name for r in regions for name in r.inputs}
-        self.leaves = tuple(n for n in self.source.traced.batch if f"batch.{n}" in self.reads)
+        self.leaves = tuple(n for n in self.source.outline.batch if f"batch.{n}" in self.reads)
         self.out: list[Instruction] = []
         self.present: set[str] = set()
         self.buffers: dict[tuple[int, str], str] = {}
@@ -87,7 +87,7 @@ class Rank:
             self._accumulate(task)
 
     def _slices(self, index: int) -> None:
-        if self.leaves and f"batch.{self.leaves[0]}@{index}" not in self.present:
+        if self.source.form.split_batch and self.leaves and f"batch.{self.leaves[0]}@{index}" not in self.present:
             self.out.append(Microbatch(index, self.leaves))
             self.present.update(f"batch.{n}@{index}" for n in self.leaves)
 
@@ -130,10 +130,9 @@ class Rank:
     def _inputs(self, tail: Tail) -> tuple[str, ...]:
         """What must be there when the step begins, in the order: state, batch, constants."""
         held = self.reads | {v for i in self.out for v in i.reads} | self._written(tail)
-        state = [f"bucket.{b.name}" for s in self.stages for b in self.shared.layout.of_stage(s.index)]
+        state = [f"bucket.{b.name}" for s in self.stages for b in self.shared.layout.held_by(s.index)]
         state += [f"slot.{p}.{b}" for b, paths in tail.slots.items() for p in paths]
-        mine = {s.index for s in self.stages}
-        state += [f"leaf.{n}" for n, holders in self.shared.layout.loose.items() if self._holds_loose(n, mine, holders)]
+        state += [f"leaf.{n}" for n in self.shared.layout.loose_on({s.index for s in self.stages})]
         rest = [f"{kind}.{n}" for kind, part in self._leaves().items() for n in part if f"{kind}.{n}" in held]
         return (*state, "step", *rest)
 
@@ -142,13 +141,11 @@ class Rank:
         return {n for n in tail.outputs if n.startswith("buffer.")} if self.shared.differentiates else set()
 
     def _leaves(self) -> dict[str, list[str]]:
-        traced = self.source.traced
-        return {"buffer": list(traced.buffers), "batch": list(traced.batch), "const": list(traced.consts)}
-
-    def _holds_loose(self, leaf: str, mine: set[int], holders: tuple[int, ...]) -> bool:
-        """Whether this rank has a copy of a leaf outside the buckets: not if the leaf's bucket is here too."""
-        home = self.shared.layout.home(leaf)
-        return bool(mine & set(holders)) and not (home is not None and home[0].stage in mine)
+        outline = self.source.outline
+        batch = list(outline.batch)
+        if not self.source.form.split_batch:
+            batch = [f"{n}@{i}" for n in batch for i in range(self.source.table.num_microbatches)]
+        return {"buffer": list(outline.buffers), "batch": batch, "const": list(outline.consts)}
 
 
 def _places(stage: Stage, kind: Kind) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -26,9 +26,9 @@ class Shared:
 
     def __post_init__(self) -> None:
         source = self.source
-        self.layout: Layout = source.layout or layout(source.stages, source.traced.params, source.label, source.mesh.dp)
+        self.layout: Layout = source.layout or _layout(source)
         count = source.table.num_microbatches
-        self.types = value_types(source.traced, source.stages, self.layout, count, source.batch_dims)
+        self.types = value_types(source.outline, source.stages, self.layout, count, source.batch_dims)
         self.makers = source.makers
         trains = any(s.terms for s in source.stages)
         self.kinds = _kinds(source.table) if trains else [{"F"}] * len(source.stages)
@@ -55,6 +55,11 @@ class Shared:
         tasks = {"made_by": known.made_by or made_by, "needed_by": known.needed_by or needed_by}
         self.messages[key] = replace(known, **tasks)
         return known.id
+
+
+def _layout(source: Source) -> Layout:
+    made = layout(source.stages, source.outline.params, source.label, source.mesh.dp)
+    return replace(made, loose_params=source.form.loose_params)
 
 
 def _kinds(table: Table) -> list[set[str]]:

@@ -8,10 +8,11 @@ import torch
 from funpipe._errors import ProgramError
 from funpipe._typing import MeshShape
 from funpipe.optim import Optimizer
+from funpipe.programs.form import TRAIN_STEP, Form
 from funpipe.programs.layout import Layout
+from funpipe.programs.outline import Outline
 from funpipe.schedules import Table
 from funpipe.stages.stage import Stage
-from funpipe.tracing.traced import Traced
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Source:
     """What is lowered.
 
     Args:
-        traced: the joint graph of one microbatch.
+        outline: the names and types at the edge of the model.
         stages: its partition.
         table: the schedule.
         mesh: ranks and replicas.
@@ -27,9 +28,10 @@ class Source:
         batch_dims: the dimension along which each batch leaf is split, None for a replicated one.
         mean_buffers: whether buffers are averaged over the replicas.
         layout: where the parameters live already, or None.
+        form: how inputs and gradients look.
     """
 
-    traced: Traced
+    outline: Outline
     stages: tuple[Stage, ...]
     table: Table
     mesh: MeshShape
@@ -37,17 +39,23 @@ class Source:
     batch_dims: dict[str, int | None]
     mean_buffers: bool = False
     layout: Layout | None = None
+    form: Form = TRAIN_STEP
 
     @property
     def makers(self) -> dict[str, int]:
         """The stage that makes each value."""
         return {v: s.index for s in self.stages for r in s.regions for v in r.outputs}
 
+    @property
+    def divisor(self) -> int | None:
+        """What sums of gradients are divided by, where they do not weigh differently; None: by nothing."""
+        return None if self.form.sum_gradients else self.table.num_microbatches * self.mesh.dp
+
     def label(self, leaf: str) -> Hashable:
         """The optimizer's label of a parameter."""
         if self.optimizer is None or self.optimizer.label is None:
             return None
-        kind = self.traced.params[leaf]
+        kind = self.outline.params[leaf]
         return self.optimizer.label(leaf, torch.empty(kind.shape, dtype=kind.dtype, device="meta"))
 
 

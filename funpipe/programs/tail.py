@@ -19,8 +19,8 @@ from funpipe.programs.instructions import (
     WaitSend,
 )
 from funpipe.programs.layout import Bucket
+from funpipe.programs.outline import EACH
 from funpipe.programs.shared import Shared
-from funpipe.programs.types import reducer_of
 from funpipe.stages.stage import Stage
 
 
@@ -95,22 +95,19 @@ class Tail:
         out += [Send(message, value)] if self.rank == src else [PostRecv(message), WaitRecv(message, arrives)]
 
     def _gradients(self, out: list[Instruction]) -> None:
-        counts = {leaf: len(terms) for leaf, terms in self.source.traced.gradients.items()}
+        counts = self.source.outline.places
         for bucket in self.buckets:
             places = tuple(tuple(f"acc.{s.leaf}.{k}" for k in range(counts[s.leaf])) for s in bucket.slots)
             out.append(Flatten(bucket.name, places))
             if self.source.mesh.dp > 1:
                 out.append(AllReduce(f"grad.{bucket.name}", "dp"))
         self._weight(out)
-        by = "weight" if "weight" in self.source.traced.outputs else self._count()
-        out += [Scale(f"grad.{b.name}", by) for b in self.buckets]
-
-    def _count(self) -> int:
-        return self.source.table.num_microbatches * self.source.mesh.dp
+        by = "weight" if self.source.outline.weighted else self.source.divisor
+        out += [Scale(f"grad.{b.name}", by) for b in self.buckets if by is not None]
 
     def _weight(self, out: list[Instruction]) -> None:
         """The weight of the global batch, on every rank: this one's share, summed over all."""
-        if "weight" not in self.source.traced.outputs:
+        if not self.source.outline.weighted:
             return
         mine = [s.results["weight"] for s in self.stages if "weight" in s.results]
         out.append(Reduce("weight", self._of_all(mine[0]), "weight") if mine else Constant("weight", 0.0))
@@ -153,7 +150,12 @@ class Tail:
         for stage in self.stages:
             for name, value in stage.results.items():
                 if not name.startswith("buffer."):
-                    kind = reducer_of(self.source.traced, name)
-                    self.shared.reducers[name] = kind
-                    out.append(Reduce(kind, self._of_all(value), f"result.{name}"))
-                    self.outputs[name] = f"result.{name}"
+                    self._result(out, name, value, self.source.outline.results[name].reducer)
+
+    def _result(self, out: list[Instruction], name: str, value: str, reducer: str) -> None:
+        if reducer == EACH:
+            self.outputs |= {f"{name}@{i}": of_one for i, of_one in enumerate(self._of_all(value))}
+            return
+        self.shared.reducers[name] = reducer
+        out.append(Reduce(reducer, self._of_all(value), f"result.{name}"))
+        self.outputs[name] = f"result.{name}"

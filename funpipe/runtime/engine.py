@@ -95,7 +95,7 @@ class Engine:
                 differentiate=self.differentiate,
                 device=device.type,
             )
-        return TracedStep(setup, traced, inputs.dims, self.transport, self.cutter, self.table, self.layout, device)
+        return TracedStep(setup, traced, inputs.dims, device, self.transport, self.cutter, self.table, self.layout)
 
     def prepare(
         self, params: Tree, batch: Tree, buffers: Tree, device: torch.device | None = None

@@ -1,32 +1,24 @@
 """The ladder from a loss function to a step that runs: traced, lowered, compiled; each rung is a value and prints."""
 
-import weakref
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
 
 from funpipe._typing import Tree
-from funpipe.backends import Executable, Request, compile
-from funpipe.backends.installed import Endpoint, install, new_handle, uninstall
+from funpipe.backends import Executable
 from funpipe.backends.transport import Transport
 from funpipe.passes import optimize
 from funpipe.programs.layout import Layout
 from funpipe.programs.lower import lower
 from funpipe.programs.program import Program, Programs
 from funpipe.programs.verify import verify
-from funpipe.runtime.agreement import require_agreement, require_compiled
-from funpipe.runtime.collecting import no_collecting
-from funpipe.runtime.current import on
+from funpipe.runtime.everywhere import Job, compile_everywhere
 from funpipe.runtime.feed import Feed
 from funpipe.runtime.metrics import Metrics, Results
 from funpipe.runtime.profiling.profile import Profile
-from funpipe.runtime.progress import Progress
 from funpipe.runtime.setup import Setup
 from funpipe.runtime.state import State
-from funpipe.runtime.transports import Distributed
 from funpipe.schedules import Table
 from funpipe.stages import Cutter, Stage, partition, rematerialise
 from funpipe.stages import resolve as resolve_stages
@@ -42,20 +34,20 @@ class TracedStep:
         setup: the step's arguments.
         traced: the graph.
         batch_dims: the dimension along which each batch leaf is split.
+        device: where the state lives.
         transport: to the other ranks, or None.
         cutter, table, layout: how to cut, the schedule, and where the parameters live already, in place of what the
             setup says; for evaluations, and for batches of another size.
-        device: where the state lives; None: not known.
     """
 
     setup: Setup
     traced: Traced
     batch_dims: dict[str, int | None]
+    device: torch.device
     transport: Transport | None = None
     cutter: Cutter | None = None
     table: Table | None = None
     layout: Layout | None = None
-    device: torch.device | None = None
 
     def as_text(self) -> str:
         """The graph with module paths and source lines."""
@@ -148,52 +140,19 @@ class LoweredStep:
             MeshError: the ranks planned different steps.
             CompileError: torch cannot compile the step, on this rank or on another.
         """
-        setup, transport = self.origin.setup, self.origin.transport
-        if transport is not None and setup.mesh is not None:
-            require_agreement(self.all, transport, setup.mesh)
-        if isinstance(transport, Distributed):
-            transport.open(self.all.messages)
-        handle = new_handle()
-        if transport is not None:
-            install(handle, Endpoint(transport, self.all.messages))
-        try:
-            executable = self._compiled_everywhere(handle)
-        except BaseException:
-            uninstall(handle)
-            raise
-        weakref.finalize(executable, uninstall, handle)  # the transport lives as long as what dispatches to it
-        return CompiledStep(self, executable)
-
-    def _compiled_everywhere(self, handle: int) -> Executable:
-        """This rank's part, once all ranks have theirs."""
-        mesh, transport = self.origin.setup.mesh, self.origin.transport
-        try:
-            executable = self._compiled(handle)
-        except Exception as error:
-            require_compiled(transport, mesh, error)
-            raise
-        except BaseException as error:  # interrupted: the others wait, and must not meet this rank later
-            if isinstance(transport, Distributed):
-                transport.give_up(error)
-            raise
-        require_compiled(transport, mesh)
-        return executable
-
-    def _compiled(self, handle: int) -> Executable:
-        setup = self.origin.setup
-        progress = Progress(dist.get_rank() if setup.mesh is not None else 0)
-        request = Request(setup.rank, handle, setup.numerics == "fast", progress, setup.cuda_graph)
-        try:
-            with no_collecting(), on(self.origin.device):
-                example = self._example() if request.fuse else []  # real memory, which nothing else reads
-                return compile(setup.backend, self.all, request, setup.optimizer, example)
-        finally:
-            progress.end()
-
-    def _example(self) -> list[Tensor]:
-        """Inputs of the right types, without values."""
-        kinds = [self.all.types[n] for n in self.programs[self.origin.setup.rank].inputs]
-        return [torch.empty_strided(k.shape, k.stride, dtype=k.dtype, device=k.device) for k in kinds]
+        setup, origin = self.origin.setup, self.origin
+        job = Job(
+            self.all,
+            setup.rank,
+            setup.backend,
+            setup.optimizer,
+            fuse=setup.numerics == "fast",
+            cuda_graph=setup.cuda_graph,
+            mesh=setup.mesh,
+            transport=origin.transport,
+            device=origin.device,
+        )
+        return CompiledStep(self, compile_everywhere(job))
 
 
 def _signature(programs: Programs, setup: Setup) -> str:
@@ -268,4 +227,4 @@ class CompiledStep:
         """
         from funpipe.runtime.profiling.measure import engine_of, measure
 
-        return measure(engine_of(self, state, batch), state, batch)
+        return measure(engine_of(self, batch), state, batch)

@@ -8,9 +8,14 @@ from funpipe.stages.costs import Costs as Costs
 from funpipe.stages.costs import Roofline as Roofline
 from funpipe.stages.cuts import resolve as resolve
 from funpipe.stages.cutter import Cutter as Cutter
+from funpipe.stages.elsewhere import told as told
+from funpipe.stages.link import Wires as Wires
+from funpipe.stages.link import link as link
+from funpipe.stages.link import readers as readers
 from funpipe.stages.memory import Memory as Memory
 from funpipe.stages.partition import crossing as crossing
 from funpipe.stages.partition import partition as partition
+from funpipe.stages.piece import Piece as Piece
 from funpipe.stages.remat import Budget as Budget
 from funpipe.stages.remat import Remat as Remat
 from funpipe.stages.remat import rematerialise as rematerialise

@@ -1,8 +1,10 @@
 """All ways to cut the beginning of a line that may still keep the limits, stage by stage.
 
-A label is a way to cut the line up to a boundary: what each rank holds by then, and of which shared leaves it has a
-copy. Of two labels of one boundary the one is dropped that holds no less on any rank that has stages to come, and has
-no copy that the other has not; and so is one for which a lower bound of what comes shows that a limit will not be kept.
+A label is a way to cut the line up to a boundary: what each rank holds by then, and which shared leaves it has read. A
+rank that read a leaf has a copy of it, from the stage on where the leaf lives; a backward may read it in an earlier one
+(a checkpoint that computes again what several stages did). Of two labels of one boundary the one is dropped that holds
+no less on any rank that can still get more, and has no copy that the other has not, nor fewer to get; and so is one for
+which a lower bound of what comes shows that a limit will not be kept.
 
 Source: M. Desrochers and F. Soumis, "A generalized permanent labelling algorithm for the shortest path problem with
 time windows", INFOR 26 (1988).
@@ -56,7 +58,7 @@ class Labels:
     Args:
         at: the boundary where the stage ends.
         held: the bytes of each rank.
-        copies: whether each rank has each shared leaf, shape (labels, ranks * leaves).
+        copies: whether each rank has read each shared leaf, shape (labels, ranks * leaves).
         parent: the row of the label that it continues.
     """
 
@@ -116,7 +118,7 @@ def _grown(held: Held, stage: int, before: Labels, ends: np.ndarray, within: tup
         column = int(np.searchsorted(used, end))
         rows = np.flatnonzero((before.at < end) & (times[starts, column] <= within[1]))
         made = _continued(held, stage, before, rows, int(end), nbytes[starts[rows], column])
-        grown.append(made.take(made.held[:, held.ranks[stage]] <= within[0]))
+        grown.append(made.take(made.held.max(axis=1) <= within[0]))
     return grown
 
 
@@ -125,30 +127,39 @@ def _continued(held: Held, stage: int, before: Labels, rows: np.ndarray, end: in
     rank, amounts, copies = held.ranks[stage], before.held[rows], before.copies[rows]
     amounts[:, rank] += nbytes
     for number, leaf in enumerate(held.leaves):
-        first = min(leaf.home, *leaf.others)
-        place = rank * len(held.leaves) + number
+        readers = copies[:, number :: len(held.leaves)]
         for start in np.unique(before.at[rows]):
             if leaf.within(int(start), end):
                 mine = before.at[rows] == start
-                # The stage where it is read first counts it already.
-                extra = 0 if start <= first < end else leaf.nbytes
-                amounts[mine, rank] += np.where(copies[mine, place], 0, extra)
-                copies[mine, place] = True
+                if start <= leaf.home < end:
+                    readers[mine, rank] = False  # the grid counts it here
+                    amounts[mine] += leaf.nbytes * readers[mine]
+                elif leaf.home < start:
+                    amounts[mine, rank] += np.where(readers[mine, rank], 0, leaf.nbytes)
+                readers[mine, rank] = True
     return Labels(np.full(len(rows), end), amounts, copies, rows)
 
 
 def _kept(held: Held, stage: int, grown: Sequence[Labels], bounds: Sequence[Bound], limit: int) -> Labels:
     """The labels from which a partition may come that no other label gives as well."""
     left = len(held.ranks) - 1 - stage
-    still_to_come = sorted(set(held.ranks[stage + 1 :]))
     good = []
     for labels in grown:
         over = _over(labels, bounds, left, limit)
         labels = labels.take(over <= 0)
-        amounts = np.concatenate([labels.held[:, still_to_come], ~labels.copies], axis=1)
-        good.append(labels.take(_undominated(amounts)))
+        good.append(labels.take(_undominated(_compared(held, stage, labels))))
     parts = zip(*((g.at, g.held, g.copies, g.parent) for g in good), strict=True)
     return Labels(*(np.concatenate(part) for part in parts))
+
+
+def _compared(held: Held, stage: int, labels: Labels) -> np.ndarray:
+    """In each row what a label of one boundary should have less of."""
+    # Leaves that were read already, and live in a stage to come: their readers' ranks get copies then.
+    ahead = np.array(
+        [labels.at.max(initial=0) <= leaf.home > min(leaf.others, default=leaf.home) for leaf in held.leaves], bool
+    )
+    ranks = range(held.num_ranks) if ahead.any() else sorted(set(held.ranks[stage + 1 :]))
+    return np.concatenate([labels.held[:, ranks], labels.copies == np.tile(ahead, held.num_ranks)], axis=1)
 
 
 def _most_promising(held: Held, stage: int, labels: Labels, bounds: Sequence[Bound], limit: int) -> Labels:

@@ -8,6 +8,7 @@ made from numbers alone, are made again where they are read. An operator that gi
 To split the backward is from P. Qi et al., "Zero Bubble Pipeline Parallelism" (arXiv 2401.10241, 2023).
 """
 
+from collections.abc import Set
 from dataclasses import replace
 
 import torch
@@ -25,7 +26,7 @@ from funpipe.tracing.operators import base_of
 aten = torch.ops.aten
 
 
-def split_backward(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+def split_backward(stages: tuple[Stage, ...], read: Set[str] | None = None) -> tuple[Stage, ...]:
     """Gives each stage that has a backward the regions I and W, which together compute what B does, to the bit.
 
     W reads exactly what I leaves it and what B would have read. Where no other stage reads anything of a backward (the
@@ -33,6 +34,7 @@ def split_backward(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
 
     Args:
         stages: all stages of a partition, rematerialised or not.
+        read: the values of backwards that other stages read; by default what crosses between these.
 
     Returns:
         The stages with I and W; those that have them already, and those without a backward, as they are.
@@ -45,8 +47,8 @@ def split_backward(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
         >>> first.I, first.W.inputs, last.I.outputs, last.W.outputs
         (None, ('batch.', 'mm_3'), ('mm_3', 'ones_like_of_I1'), ('mm_2',))
     """
-    read = frozenset(crossing(stages))
-    return tuple(_split(stage, read) for stage in stages)
+    others = frozenset(crossing(stages) if read is None else read)
+    return tuple(_split(stage, others) for stage in stages)
 
 
 def _split(stage: Stage, others: frozenset[str]) -> Stage:

@@ -42,11 +42,12 @@ class Region:
         """The signature and the operations."""
         inputs = ", ".join(f"{n}: {self.types[n]}" for n in self.inputs)
         outputs = ", ".join(f"{n}: {self.types[n]}" for n in self.outputs)
-        lines = [f"  {n.name} = {n.target}({', '.join(map(str, n.args))})" for n in self._operations()]
-        return "\n".join([f"{self.name}({inputs})", *lines, f"  -> {outputs}"])
+        return "\n".join([f"{self.name}({inputs})", *self.operations(), f"  -> {outputs}"])
 
-    def _operations(self) -> list[fx.Node]:
-        return [n for n in self.module.graph.nodes if n.op == "call_function"]
+    def operations(self) -> tuple[str, ...]:
+        """The operations, a line each."""
+        nodes = [n for n in self.module.graph.nodes if n.op == "call_function"]
+        return tuple(f"  {n.name} = {n.target}({', '.join(map(str, n.args))})" for n in nodes)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

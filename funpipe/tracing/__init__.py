@@ -1,5 +1,7 @@
 """Tracing: a pure loss function becomes the joint graph of one microbatch."""
 
+from funpipe.tracing.part import Leaf as Leaf
+from funpipe.tracing.part import Part as Part
 from funpipe.tracing.trace import trace as trace
 from funpipe.tracing.traced import Mark as Mark
 from funpipe.tracing.traced import Traced as Traced

@@ -19,9 +19,11 @@ class Assembly:
     Args:
         raw: the tracer's graph; a flat list of tensors in and out.
         leaves: the kind and name of each placeholder.
+        random: whether it may draw random numbers.
     """
 
-    def __init__(self, raw: fx.Graph, leaves: list[tuple[str, str]]) -> None:
+    def __init__(self, raw: fx.Graph, leaves: list[tuple[str, str]], random: bool = False) -> None:
+        self.random = random
         self.graph = fx.Graph()
         self.forward: list[fx.Node] = []
         self.backward: list[fx.Node] = []
@@ -65,7 +67,7 @@ class Assembly:
         custom = node.meta.get("custom") or {}
         copy.meta = {"val": node.meta.get("val"), "path": custom.get("path"), "source": custom.get("source")}
         copy.meta["params"] = tuple(dict.fromkeys(_params_read(copy)))
-        if is_random(copy):
+        if not self.random and is_random(copy):
             raise TraceError(_random_text(copy))
         self._part.append(copy)
         return copy

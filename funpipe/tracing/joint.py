@@ -59,7 +59,8 @@ class Joint:
     differentiated: list[str] = field(default_factory=list)
     modules: tuple[str, ...] = ()
 
-    def __call__(self, params: list[Tensor], buffers: list[Tensor], batch: list[Tensor]) -> list[Tensor]:
+    def __call__(self, *given: list[Tensor]) -> list[Tensor]:
+        params, buffers, batch = given
         leaves = {
             name: leaf.detach().requires_grad_(name in self.trainable)
             for name, leaf in zip(self.names[0], params, strict=True)

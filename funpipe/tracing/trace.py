@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -68,21 +68,47 @@ def trace(
     specs, names = (trees[0][0], trees[1][0], trees[2][0]), (trees[0][1], trees[1][1], trees[2][1])
     joint = Joint(loss_fn, specs, names, trained, buffers is not None, differentiate)
     named = [(kind, n) for kind, part in zip(("param", "buffer", "batch"), types, strict=True) for n in part]
-    raw, consts = _raw_graph(joint, types, named, device)
+    raw, consts = raw_graph(joint, types, named, device)
     made = Assembly(raw, [*named, *(("const", n) for n in consts)])
     frozen = frozenset(trees[0][1]) - set(trained)
-    return _traced(made, joint, types, frozen, consts)
+    return traced_of(made, joint, types, frozen, consts)
 
 
-def _traced(
-    made: Assembly, joint: Joint, types: list[dict[str, TensorType]], frozen: frozenset[str], consts: dict[str, Tensor]
+class Function(Protocol):
+    """What is traced: lists of tensors in, a list of tensors out, whose names it knows once it has been called."""
+
+    outputs: list[str]
+    reducers: dict[str, str]
+    differentiated: list[str]
+    modules: tuple[str, ...]
+
+    def __call__(self, *given: list[Tensor]) -> list[Tensor]:
+        """The outputs, the first through `forward_end`, and behind them the gradients."""
+        ...
+
+
+def traced_of(
+    made: Assembly,
+    joint: Function,
+    types: list[dict[str, TensorType]],
+    frozen: frozenset[str],
+    consts: dict[str, Tensor],
 ) -> Traced:
+    """A graph with the names of what was traced.
+
+    Args:
+        made: the graph.
+        joint: what was traced.
+        types: of parameters, buffers and batch, by name.
+        frozen: the names of the parameters that are not trained.
+        consts: tensors that the function closed over, by name.
+    """
     outputs = dict(zip(joint.outputs, made.returned, strict=False))
     gradients = dict(zip(joint.differentiated, made.returned[len(joint.outputs) :], strict=True))
     made.graph.output((tuple(outputs.values()), tuple(gradients.values())))
     order = {n: i for i, n in enumerate(made.graph.nodes)}
     backward = set(made.backward)
-    places = {name: terms(node, order, backward) for name, node in gradients.items()}
+    places = {n: terms(g, order, backward) if n in types[0] else (g,) for n, g in gradients.items()}
     _drop_dead(made.graph, [*outputs.values(), *(t for ts in places.values() for t in ts)])
     alive = set(made.graph.nodes)
     before = [0, *accumulate(int(n in alive) for n in made.forward)]
@@ -114,18 +140,29 @@ def _drop_dead(graph: fx.Graph, wanted: list[fx.Node]) -> None:
             graph.erase_node(node)
 
 
-def _raw_graph(
-    joint: Joint, types: list[dict[str, TensorType]], leaves: list[tuple[str, str]], device: str
+def raw_graph(
+    joint: Function, types: list[dict[str, TensorType]], leaves: list[tuple[str, str]], device: str
 ) -> tuple[fx.Graph, dict[str, Tensor]]:
+    """Runs a function on stand-ins, and notes the operators that it calls.
+
+    Args:
+        joint: the function.
+        types: of its arguments, list by list.
+        leaves: the kind and name of each.
+        device: the type of the device to trace for.
+
+    Returns:
+        The functional graph, and the tensors that the function closed over, by name.
+    """
     mode = _compat.fake_mode()
     inputs = [[fake_like(t, mode) for t in part.values()] for part in types]
     try:
-        with collecting_marks():
+        with collecting_marks(), _compat.through_compiled():
             module = make_fx(joint, DECOMPOSITIONS, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
     except FunpipeError:
         raise
     except Exception as error:
-        raise TraceError(_failure_text(error)) from error
+        raise TraceError(failure_text(error)) from error
     flat, consts = _lift_constants(module)
     check_pure(flat, [*leaves, *(("const", n) for n in consts)])
     constants = [fake_like(_leaf_type(c, device), mode) for c in consts.values()]
@@ -195,7 +232,8 @@ def trainable(params: Mapping[str, Tensor]) -> list[str]:
     return [n for n, leaf in wanted.items() if leaf.is_floating_point()]
 
 
-def _failure_text(error: Exception) -> str:
+def failure_text(error: Exception) -> str:
+    """Why a function cannot be traced, with the user's line, and the remedy."""
     line = user_line_of(error) or "an unknown line"
     if _reads_a_value(error):
         return (

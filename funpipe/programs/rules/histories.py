@@ -113,9 +113,10 @@ def _wanted(programs: Programs, program: Program, updates: list[Update]) -> dict
 
 
 def _gradient(programs: Programs, norm: bool, is_result: bool) -> list[str]:
-    divisor = "weight" if _is_weighted(programs) else programs.num_microbatches * programs.mesh.dp
+    divisor = "weight" if _is_weighted(programs) else programs.divisor
     reduced = ["all_reduce dp"] * (programs.mesh.dp > 1)
-    return ["flatten", *reduced, f"scale {divisor}", *["squares"] * norm, *["update"] * (not is_result)]
+    scaled = [f"scale {divisor}"] * (divisor is not None)
+    return ["flatten", *reduced, *scaled, *["squares"] * norm, *["update"] * (not is_result)]
 
 
 def _copies(programs: Programs, program: Program) -> list[str]:

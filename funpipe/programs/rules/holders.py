@@ -12,5 +12,5 @@ class Holders(dict[str, str]):
 
 def holders(programs: Programs, program: Program) -> Holders:
     """The holders of all parameters on the rank of a program."""
-    own = [b for b in programs.layout.buckets if b.stage in program.stages]
+    own = [b for stage in program.stages for b in programs.layout.held_by(stage)]
     return Holders({f"param.{slot.leaf}": f"bucket.{b.name}" for b in own for slot in b.slots})

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-import torch
 import torch.distributed as dist
 
 from funpipe._errors import BatchError
@@ -76,7 +75,7 @@ def _gathered(mine: _Told, transport: Distributed | None) -> list[_Told]:
     return cast(list[_Told], found)
 
 
-def engine_of(compiled: CompiledStep, state: State, batch: Tree) -> Engine:
+def engine_of(compiled: CompiledStep, batch: Tree) -> Engine:
     """An engine that knows one compiled step alone.
 
     Raises:
@@ -87,8 +86,7 @@ def engine_of(compiled: CompiledStep, state: State, batch: Tree) -> Engine:
     with telling(transport):
         inputs = BatchInputs.of(batch, origin.setup.num_microbatches, origin.setup.batch_spec)
         _require_same(inputs, compiled)
-    device = next((t.device for t in require_state(state).values.values()), torch.device("cpu"))
-    model = Model({}, {}, frozenset(), (None, None), inputs, (None, None), device)
+    model = Model({}, {}, frozenset(), (None, None), inputs, (None, None), origin.device)
     return Engine(
         origin.setup, model=model, transport=transport, lowered=compiled.lowered, compiled={inputs.key: compiled}
     )

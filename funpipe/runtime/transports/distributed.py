@@ -71,11 +71,7 @@ class Distributed:
         atexit.register(_let_go, weakref.ref(self))  # before `Mesh.close`, which was registered earlier
 
     def open(self, messages: Iterable[Message]) -> None:
-        """Opens the ways that the messages of a plan need; all ranks call it alike, before they run the plan.
-
-        Args:
-            messages: of all ranks.
-        """
+        """See `Transport.open`."""
         try:
             self.network.open(messages)
         except (RuntimeError, OSError) as error:

@@ -1,6 +1,7 @@
 """The transport of ranks that are threads of one process."""
 
 from collections import defaultdict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +75,9 @@ class Endpoint:
             error: why this rank cannot go on.
         """
         self.hub.room.fail(self.rank, error)
+
+    def open(self, messages: Iterable[Message]) -> None:
+        """See `Transport.open`; threads need no way to each other."""
 
     def send(self, tensor: Tensor, message: Message) -> None:
         """See `Transport.send`."""

@@ -1,9 +1,10 @@
 """What a rank exchanges with others of its host through shared memory: messages, and small collectives.
 
 Nothing runs in the background: what comes is taken out of the channels while this rank waits for something, and while
-it sends something for which there is no room. A wait looks again and again for a moment, since the other side is mostly not far behind, and sleeps then until it does. A wait
-for the network does the same (`beside`): a neighbour may be out of room until this rank takes out what it sent, and
-what this rank had no room for leaves only as its neighbours say that there is some.
+it sends something for which there is no room. A wait looks again and again for a moment, since the other side is
+mostly not far behind, and sleeps then until it does. A wait for the network does the same (`beside`): a neighbour may
+be out of room until this rank takes out what it sent, and what this rank had no room for leaves only as its
+neighbours say that there is some.
 """
 
 import os

@@ -1,0 +1,206 @@
+"""Traces a part of a model by itself: its forward, and its backward from the gradients of what it returns.
+
+A model that is traced whole is cut afterwards; here each part is somebody's own function, maybe in another process,
+and all that is known of the others is what they exchange.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from funpipe import _compat
+from funpipe._errors import FunpipeError, TraceError
+from funpipe._typing import TensorType
+from funpipe.tracing.assemble import Assembly
+from funpipe.tracing.fake import contiguous, fake_like
+from funpipe.tracing.joint import forward_end
+from funpipe.tracing.trace import failure_text, raw_graph, traced_of
+from funpipe.tracing.traced import Traced
+from funpipe.tracing.where import noting_where
+
+Named = dict[str, Tensor]
+
+PartFunction = Callable[[Named, Named, Named], tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]
+"""Takes parameters, buffers and inputs by name; returns outputs and new buffers by name."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A tensor that a part takes or gives.
+
+    Args:
+        type: its type; of what is taken the strides are those of rows.
+        trained: whether a gradient is wanted of it, or can be given for it.
+    """
+
+    type: TensorType
+    trained: bool = False
+
+    @staticmethod
+    def of(tensor: Tensor, device: str | None = None) -> "Leaf":
+        """That of a tensor, with rows for strides.
+
+        Args:
+            tensor: any.
+            device: on another type of device.
+        """
+        kind = TensorType.of(tensor)
+        return Leaf(contiguous(replace(kind, device=device or kind.device)), tensor.requires_grad)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a model: a function and what it takes.
+
+    Args:
+        function: the function; pure but for what it does to the buffers that it is given.
+        params, buffers, inputs: what it takes, by name.
+        loss: the output, a scalar, that is differentiated; None: gradients of the outputs are given.
+        random: whether it may draw numbers from torch's own generator.
+
+    Example:
+        >>> function = lambda params, buffers, inputs: ({"y": inputs["x"] @ params["w"]}, buffers)
+        >>> w, x = torch.ones(3, 2, requires_grad=True), torch.ones(4, 3)
+        >>> part = Part(function, {"w": Leaf.of(w)}, {}, {"x": Leaf.of(x)})
+        >>> part.outputs()
+        {'y': Leaf(type=TensorType(shape=(4, 2), stride=(2, 1), dtype=torch.float32, device='cpu'), trained=True)}
+        >>> traced = part.trace({"y": ("next",)})
+        >>> list(traced.batch), list(traced.gradients)
+        (['x', 'gradient.y.next'], ['w'])
+    """
+
+    function: PartFunction
+    params: Mapping[str, Leaf]
+    buffers: Mapping[str, Leaf]
+    inputs: Mapping[str, Leaf]
+    loss: str | None = None
+    random: bool = False
+
+    def outputs(self) -> dict[str, Leaf]:
+        """What the part returns, found without computing anything; buffers are not among it.
+
+        Raises:
+            TraceError: the function raised, or reads a tensor's value.
+        """
+        mode = _compat.fake_mode()
+        given = [_fakes(leaves, mode) for leaves in (self.params, self.buffers, self.inputs)]
+        try:
+            with mode, torch.enable_grad():
+                outputs, _ = self.function(*given)
+        except FunpipeError:
+            raise
+        except Exception as error:
+            raise TraceError(failure_text(error)) from error
+        return {name: Leaf.of(value) for name, value in outputs.items()}
+
+    def trace(self, readers: Mapping[str, Sequence[str]] | None = None, differentiate: bool = True) -> Traced:
+        """Traces the forward, and the backward from the gradients of the outputs.
+
+        Args:
+            readers: for each output those that read it and give a gradient for it; the sum of all is its gradient.
+                Each is a leaf of the batch, `gradient.OUTPUT.READER`.
+            differentiate: False traces the forward alone.
+
+        Returns:
+            The graph. Its gradients are those of the trained parameters, by name, and those of the trained inputs, by
+            `batch.NAME`; each of these has one place, and is zero where nothing depends on the input.
+
+        Raises:
+            TraceError: as for `funpipe.trace`.
+        """
+        found = self.outputs()
+        wanted = {n: tuple(by) for n, by in (readers or {}).items() if found[n].trained} if differentiate else {}
+        given = {gradient_of(n, reader): replace(found[n], trained=False) for n, by in wanted.items() for reader in by}
+        return _traced(self, wanted, given, differentiate)
+
+
+def gradient_of(output: str, reader: str) -> str:
+    """The name of the batch leaf in which a reader gives its gradient of an output."""
+    return f"gradient.{output}.{reader}"
+
+
+def _fakes(leaves: Mapping[str, Leaf], mode: object) -> Named:
+    return {n: fake_like(leaf.type, mode).requires_grad_(leaf.trained) for n, leaf in leaves.items()}
+
+
+def _traced(part: Part, readers: dict[str, tuple[str, ...]], given: dict[str, Leaf], differentiate: bool) -> Traced:
+    leaves = [part.params, part.buffers, {**part.inputs, **given}]
+    types = [{n: leaf.type for n, leaf in found.items()} for found in leaves]
+    trained = {n for n, leaf in (*part.params.items(), *part.inputs.items()) if leaf.trained and differentiate}
+    pullback = _Pullback(part, [list(found) for found in leaves], trained, readers)
+    named = [(kind, n) for kind, found in zip(("param", "buffer", "batch"), types, strict=True) for n in found]
+    device = next((t.device for found in types for t in found.values()), "cpu")
+    raw, consts = raw_graph(pullback, types, named, device)
+    made = Assembly(raw, [*named, *(("const", n) for n in consts)], random=part.random)
+    frozen = frozenset(n for n, leaf in part.params.items() if not leaf.trained)
+    return traced_of(made, pullback, types, frozen, consts)
+
+
+@dataclass
+class _Pullback:
+    """Calls a part and differentiates it; remembers the names of what it returned.
+
+    Args:
+        part: the part.
+        names: of its parameters, its buffers, and its inputs with the gradients that it is given.
+        trained: the parameters and inputs to differentiate.
+        readers: of each output.
+    """
+
+    part: Part
+    names: list[list[str]]
+    trained: set[str]
+    readers: dict[str, tuple[str, ...]]
+    outputs: list[str] = field(default_factory=list)
+    reducers: dict[str, str] = field(default_factory=dict)
+    differentiated: list[str] = field(default_factory=list)
+    modules: tuple[str, ...] = ()
+
+    def __call__(self, *given: list[Tensor]) -> list[Tensor]:
+        params, buffers, batch = (dict(zip(n, v, strict=True)) for n, v in zip(self.names, given, strict=True))
+        params = {n: leaf.detach().requires_grad_(n in self.trained) for n, leaf in params.items()}
+        inputs = {n: batch[n].detach().requires_grad_(n in self.trained) for n in self.part.inputs}
+        with torch.set_grad_enabled(bool(self.trained)), noting_where() as paths:
+            outputs, new = self.part.function(params, dict(buffers), inputs)
+        self.modules = tuple(paths.called)
+        rows = {n: value.contiguous() for n, value in outputs.items()}
+        results = rows | {f"buffer.{n}": leaf for n, leaf in new.items()}
+        self.outputs = list(results)
+        first, *others = (value.detach() for value in results.values())
+        return [forward_end(first), *others, *self._gradients(outputs, params, inputs, batch)]
+
+    def _gradients(self, outputs: Mapping[str, Tensor], params: Named, inputs: Named, batch: Named) -> list[Tensor]:
+        """Those of parameters that are used, and of all inputs: whoever made an input waits for its gradient."""
+        roots = self._roots(outputs, batch)
+        leaves = {n: leaf for n, leaf in params.items() if n in self.trained}
+        wanted = {**leaves, **{f"batch.{n}": leaf for n, leaf in inputs.items() if n in self.trained}}
+        if not roots or not wanted:
+            return []
+        found = torch.autograd.grad(list(roots), list(wanted.values()), list(roots.values()), allow_unused=True)
+        named = {n: _given(g, wanted[n], n in leaves) for n, g in zip(wanted, found, strict=True)}
+        made = {n: g for n, g in named.items() if g is not None}
+        self.differentiated = list(made)
+        return list(made.values())
+
+    def _roots(self, outputs: Mapping[str, Tensor], batch: Named) -> dict[Tensor, Tensor | None]:
+        """What is differentiated, with its gradient; of the loss that is one."""
+        if self.part.loss is not None:
+            loss = outputs[self.part.loss]
+            return {loss: None} if loss.requires_grad else {}
+        given = {n: [batch[gradient_of(n, reader)] for reader in by] for n, by in self.readers.items()}
+        return {outputs[n]: _sum(gradients) for n, gradients in given.items() if gradients}
+
+
+def _sum(gradients: Sequence[Tensor]) -> Tensor:
+    total, *others = gradients
+    for other in others:
+        total = total + other
+    return total
+
+
+def _given(gradient: Tensor | None, leaf: Tensor, is_param: bool) -> Tensor | None:
+    if gradient is None and not is_param:
+        return torch.zeros_like(leaf)
+    return gradient if is_param or gradient is None else gradient.contiguous()
