@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from torch import fx
 
-from funpipe.tracing.operators import is_constant, is_view
+from funpipe.tracing.operators import is_constant, is_random, is_view
 
 
 class Sources:
@@ -41,7 +41,8 @@ class Sources:
 
     def _visit(self, node: fx.Node) -> None:
         inputs = node.all_input_nodes
-        if is_constant(node) or (inputs and all(i in self._constant for i in inputs)):
+        made = is_constant(node) or (inputs and all(i in self._constant for i in inputs))
+        if made and not is_random(node):  # drawn again, numbers would be others
             self._constant.add(node)
         if node in self._constant or is_view(node):
             self._floating.add(node)

@@ -67,8 +67,10 @@ class Assembly:
         custom = node.meta.get("custom") or {}
         copy.meta = {"val": node.meta.get("val"), "path": custom.get("path"), "source": custom.get("source")}
         copy.meta["params"] = tuple(dict.fromkeys(_params_read(copy)))
-        if not self.random and is_random(copy):
+        if is_random(copy) and not self.random:
             raise TraceError(_random_text(copy))
+        if is_random(copy) and self._part is self.backward:
+            raise TraceError(_again_text(copy))
         self._part.append(copy)
         return copy
 
@@ -94,6 +96,15 @@ def _flat(value: Any) -> list[fx.Node]:
     if isinstance(value, fx.Node):
         return [value]
     return [n for item in value for n in _flat(item)]
+
+
+def _again_text(node: fx.Node) -> str:
+    where = " in ".join(str(w) for w in (node.meta["source"], node.meta["path"] or None) if w)
+    return (
+        f"the backward draws random numbers: {node.target} at {where or 'an unknown line'}. A checkpoint computes a part "
+        "with random operations again, and would draw others than the forward did. Take dropout out of the checkpoint, "
+        "switch it off (p=0), or leave the checkpoint away."
+    )
 
 
 def _random_text(node: fx.Node) -> str:

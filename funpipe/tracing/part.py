@@ -58,6 +58,8 @@ class Part:
         function: the function; pure but for what it does to the buffers that it is given.
         params, buffers, inputs: what it takes, by name.
         loss: the output, a scalar, that is differentiated; None: gradients of the outputs are given.
+        during: runs the backward, for functions that compute again in it (`torch.utils.checkpoint`) what they read
+            from parameters and buffers: it is given both, and what to call.
         random: whether it may draw numbers from torch's own generator.
 
     Example:
@@ -76,6 +78,7 @@ class Part:
     buffers: Mapping[str, Leaf]
     inputs: Mapping[str, Leaf]
     loss: str | None = None
+    during: Callable[[Named, Named, Callable[[], list[Tensor]]], list[Tensor]] | None = None
     random: bool = False
 
     def outputs(self) -> dict[str, Leaf]:
@@ -169,7 +172,11 @@ class _Pullback:
         results = rows | {f"buffer.{n}": leaf for n, leaf in new.items()}
         self.outputs = list(results)
         first, *others = (value.detach() for value in results.values())
-        return [forward_end(first), *others, *self._gradients(outputs, params, inputs, batch)]
+        ended = forward_end(first)
+        return [ended, *others, *self._during(params, buffers, lambda: self._gradients(outputs, params, inputs, batch))]
+
+    def _during(self, params: Named, buffers: Named, backward: Callable[[], list[Tensor]]) -> list[Tensor]:
+        return backward() if self.part.during is None else self.part.during(params, buffers, backward)
 
     def _gradients(self, outputs: Mapping[str, Tensor], params: Named, inputs: Named, batch: Named) -> list[Tensor]:
         """Those of parameters that are used, and of all inputs: whoever made an input waits for its gradient."""

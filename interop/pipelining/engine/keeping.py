@@ -1,0 +1,70 @@
+"""The optimizer's state of a step that updates parameters itself: they become views of flat buffers."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from funpipe.interop.pipelining.engine.running import Ready
+from funpipe.interop.pipelining.engine.shared import Shared
+from funpipe.interop.pipelining.errors import PipeNotImplementedError
+from funpipe.optim import Optimizer
+from funpipe.programs import Programs
+from funpipe.runtime import fill, initial_slots
+
+
+def initial_state(ready: Ready, modules: Mapping[int, nn.Module], optimizer: Optimizer | None) -> dict[str, Tensor]:
+    """The state before the first step.
+
+    Args:
+        ready: the step.
+        modules: this rank's stages; each trained parameter's data becomes a view of its buffer.
+        optimizer: of the step; None: there is only the count of steps.
+    """
+    state = {"step": torch.zeros((), dtype=torch.int64)}
+    programs = ready.planned.programs
+    for name in programs.programs[ready.rank].inputs:
+        kind, _, bucket = name.partition(".")
+        if kind == "bucket":
+            state[name] = _gathered(programs, bucket, modules)
+            state |= initial_slots(optimizer, bucket, state[name])
+    return state
+
+
+def require_apart(modules: Mapping[int, nn.Module], shared: Sequence[Shared]) -> None:
+    """Raises where several stages use one parameter, which the step would update once for each of them.
+
+    Args:
+        modules: this rank's stages.
+        shared: the parameters that stages on several ranks use.
+    """
+    counts = Counter(id(p) for module in modules.values() for p in module.parameters())
+    twice = [(i, n) for i, m in modules.items() for n, p in m.named_parameters() if counts[id(p)] > 1]
+    for stage, name in (*(use for one in shared for use in one.uses), *twice):
+        raise PipeNotImplementedError(
+            f"optimizer= with the parameter {name!r} of stage {stage}, which another stage uses too, is not supported: "
+            "leave optimizer= away and step an optimizer of torch.optim after step()."
+        )
+
+
+def _gathered(programs: Programs, name: str, modules: Mapping[int, nn.Module]) -> Tensor:
+    bucket = programs.layout.bucket(name)
+    params = {f"{i}.{n}": p for i, module in modules.items() for n, p in module.named_parameters()}
+    flat = fill(bucket, params, next(iter(params.values())).device)
+    for slot in bucket.slots:
+        params[slot.leaf].data = slot.view(flat)
+    return flat
+
+
+def keep(state: dict[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Writes what a step left of its state back, where it does not lie there already.
+
+    Args:
+        state: changed.
+        found: what the program returned.
+    """
+    for name, old in state.items():
+        new = found.get(name, old)
+        if new is not old:
+            old.copy_(new)
