@@ -8,6 +8,7 @@ from funpipe.runtime.leaves_of_state import fill as fill
 from funpipe.runtime.leaves_of_state import initial_slots as initial_slots
 from funpipe.runtime.mesh import Mesh as Mesh
 from funpipe.runtime.mesh import mesh as mesh
+from funpipe.runtime.mesh import mesh_of as mesh_of
 from funpipe.runtime.state import State as State
 from funpipe.runtime.together import breaking as breaking
 from funpipe.runtime.together import transport_of as transport_of

@@ -57,9 +57,24 @@ def compile_everywhere(job: Job) -> Executable:
     Args:
         job: what is compiled.
 
+    Returns:
+        This rank's program, ready to run.
+
     Raises:
         MeshError: the ranks planned different steps.
         CompileError: torch cannot compile it, on this rank or on another.
+
+    Example:
+        >>> from funpipe.passes import optimize
+        >>> from funpipe.programs import lower
+        >>> from funpipe.schedules import GPipe
+        >>> from funpipe.stages import partition
+        >>> from funpipe.tracing import trace
+        >>> traced = trace(lambda p, x: (x @ p["w"]).sum(), {"w": torch.ones(3, 1)}, torch.ones(2, 3))
+        >>> programs = optimize(lower(traced, partition(traced, ()), GPipe().table(1, 2)))
+        >>> step = compile_everywhere(Job(programs, 0, "interpret"))
+        >>> step([torch.ones(16), torch.tensor(0), torch.ones(4, 3)])["loss"]
+        tensor(6.)
     """
     transport = job.transport
     if transport is not None and job.mesh is not None:

@@ -19,7 +19,22 @@ def state_names(program: Program) -> list[str]:
 
 
 def fill(bucket: Bucket, leaves: Mapping[str, Tensor], device: torch.device) -> Tensor:
-    """A new flat buffer that holds copies of a bucket's leaves, zeros between them."""
+    """A new flat buffer that holds copies of a bucket's leaves, zeros between them.
+
+    Args:
+        bucket: where each leaf belongs.
+        leaves: by name.
+        device: where to make it.
+
+    Returns:
+        One-dimensional, of the bucket's size and dtype.
+
+    Example:
+        >>> from funpipe.programs.layout import Slot
+        >>> bucket = Bucket("s0_float32", 0, torch.float32, None, (Slot("w", 0, (2,)),), 4)
+        >>> fill(bucket, {"w": torch.ones(2)}, torch.device("cpu"))
+        tensor([1., 1., 0., 0.])
+    """
     flat = torch.zeros(bucket.size, dtype=bucket.dtype, device=device)
     for slot in bucket.slots:
         slot.view(flat).copy_(leaves[slot.leaf].detach())
@@ -61,7 +76,21 @@ def _is_unused(programs: Programs, buffer: str) -> bool:
 
 
 def initial_slots(optimizer: Optimizer | None, bucket: str, flat: Tensor) -> Named:
-    """The optimizer's slots of a bucket, by the names that programs use."""
+    """The optimizer's slots of a bucket, by the names that programs use.
+
+    Args:
+        optimizer: None has none.
+        bucket: the name of the bucket.
+        flat: its parameters.
+
+    Returns:
+        New tensors, `slot.PATH.BUCKET`.
+
+    Example:
+        >>> from funpipe.optim import sgd
+        >>> list(initial_slots(sgd(0.1, momentum=0.9), "s0_float32", torch.zeros(4)))
+        ['slot.momentum.s0_float32']
+    """
     from funpipe.functional.tree import named_leaves
 
     state = optimizer.init({bucket: flat}) if optimizer else {}

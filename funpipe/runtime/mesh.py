@@ -35,6 +35,7 @@ class Mesh:
         timeout: seconds that a message or collective may take.
         owns_process_group: whether `close` ends torch's process group.
         same_host: how ranks of one host reach each other.
+        group: the processes, where they are not all there are.
     """
 
     shape: MeshShape
@@ -45,6 +46,14 @@ class Mesh:
     timeout: float
     owns_process_group: bool
     same_host: SameHost = "shared memory"
+    group: dist.ProcessGroup | None = None
+
+    @property
+    def world(self) -> dist.ProcessGroup:
+        """The group of all processes of the mesh."""
+        found = self.group if self.group is not None else dist.group.WORLD
+        assert found is not None
+        return found
 
     @property
     def closed(self) -> bool:
@@ -60,6 +69,7 @@ class Mesh:
         """
         atexit.unregister(self.close)
         object.__setattr__(self, "device_mesh", None)
+        object.__setattr__(self, "group", None)
         if self.owns_process_group and dist.is_initialized():
             dist.destroy_process_group()
 
@@ -112,6 +122,47 @@ def mesh(
     device_mesh = init_device_mesh(place.type, (dp, pp), mesh_dim_names=("dp", "pp"))
     dp_rank, pp_rank = divmod(dist.get_rank(), pp)
     made = Mesh(shape, device_mesh, pp_rank, dp_rank, place, timeout, owns, same_host)
+    atexit.register(made.close)
+    return made
+
+
+def mesh_of(group: dist.ProcessGroup, *, device: str | torch.device | None = None, timeout: float = 1800.0) -> Mesh:
+    """The processes of a group as the ranks of one pipeline, whatever else other processes do.
+
+    Every process of the group calls it.
+
+    Args:
+        group: of torch; its ranks are the pipeline's.
+        device: where this process's tensors live, as for `mesh`; the CPU only where the group is not all processes.
+        timeout: seconds that a message or collective may take before it is an error.
+
+    Returns:
+        This process's place.
+
+    Raises:
+        MeshError: the group is a part of all processes, and the tensors live on GPUs.
+
+    Example:
+        >>> alone = mesh(pp=1, device="cpu")
+        >>> part = mesh_of(dist.group.WORLD, device="cpu")
+        >>> part.shape, part.pp_rank
+        (MeshShape(pp=1, dp=1), 0)
+        >>> part.close()
+        >>> alone.close()
+    """
+    if group.size() == dist.get_world_size():
+        return mesh(pp=group.size(), device=device, timeout=timeout)
+    place = _device(device)
+    if place.type != "cpu":
+        raise MeshError(
+            f"a group of {group.size()} of {dist.get_world_size()} processes makes no mesh of GPUs; use "
+            "fp.mesh(pp=..., dp=...), which arranges all processes."
+        )
+    ranks = dist.get_process_group_ranks(group)
+    alone = dist.new_group([dist.get_rank()], use_local_synchronization=True)
+    arranged = DeviceMesh.from_group([alone, group], place.type, mesh=[ranks], mesh_dim_names=("dp", "pp"))
+    shape = MeshShape(len(ranks))
+    made = Mesh(shape, arranged, group.rank(), 0, place, timeout, False, group=group)
     atexit.register(made.close)
     return made
 

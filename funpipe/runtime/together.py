@@ -21,6 +21,16 @@ def transport_of(mesh: Mesh) -> Distributed:
 
     Args:
         mesh: the processes.
+
+    Returns:
+        The transport; made at the first call, which all processes of the mesh make together.
+
+    Example:
+        >>> from funpipe.runtime.mesh import mesh
+        >>> alone = mesh(pp=1, device="cpu")
+        >>> transport_of(alone) is transport_of(alone)
+        True
+        >>> alone.close()
     """
     _transports[:] = [t for t in _transports if not t.mesh.closed]
     known = next((t for t in _transports if t.mesh is mesh), None)
@@ -83,7 +93,18 @@ def _numbers(number: int, transport: Distributed | None) -> list[int]:
 
 @contextmanager
 def breaking(transport: Distributed | None) -> Iterator[None]:
-    """While open, an error makes the transport refuse everything after it, as `give_up` does."""
+    """While open, an error makes the transport refuse everything after it, as `give_up` does.
+
+    Args:
+        transport: to the others; None where there are none.
+
+    Returns:
+        What is entered.
+
+    Example:
+        >>> with breaking(None):
+        ...     pass
+    """
     try:
         yield
     except BaseException as error:

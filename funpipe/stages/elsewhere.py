@@ -57,6 +57,9 @@ def told(piece: Piece) -> Piece:
     Args:
         piece: one of this process.
 
+    Returns:
+        The same piece, whose regions have no graphs; to run one is an error.
+
     Example:
         >>> import torch
         >>> from funpipe.tracing.part import Leaf, Part

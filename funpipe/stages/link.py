@@ -22,6 +22,13 @@ def readers(wires: Wires, stage: int) -> dict[str, tuple[str, ...]]:
     Args:
         wires: all of them.
         stage: whose outputs.
+
+    Returns:
+        For each output that is read its readers, in the order of their stages.
+
+    Example:
+        >>> readers({(1, "x"): (0, "y"), (2, "s"): (0, "y")}, 0)
+        {'y': ('1.x', '2.s')}
     """
     found: dict[str, tuple[str, ...]] = {}
     for (reader, name), (maker, output) in sorted(wires.items()):

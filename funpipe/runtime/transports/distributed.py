@@ -49,8 +49,7 @@ class Distributed:
         self.mesh = mesh
         self.rank = mesh.pp_rank
         self.timeout = mesh.timeout
-        world = dist.group.WORLD
-        assert world is not None
+        world = mesh.world
         names: tuple[Group, Group] = ("pp", "dp")
         self.groups: dict[Group, dist.ProcessGroup] = {
             "world": world,

@@ -52,5 +52,6 @@ class NumbersFarAway:
         """Blocks until all numbers are here; in the order of the ranks."""
         work = self.work
         assert work is not None
-        self.near.beside(lambda: wait(work, timeout, on_stream=False), range(self.group.size()))
+        ranks = dist.get_process_group_ranks(self.group)
+        self.near.beside(lambda: wait(work, timeout, on_stream=False), ranks)
         return self.all.tolist()

@@ -14,6 +14,7 @@ import os
 import secrets
 import socket
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -41,7 +42,7 @@ class Neighbours:
     """
 
     channels: dict[int, Channel] = field(default_factory=dict)
-    reached: tuple[frozenset[int], ...] = ()
+    reached: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
     def all_meet(self, ranks: list[int]) -> bool:
         """Whether there is a channel between any two of several ranks."""
@@ -74,7 +75,8 @@ class _Opening:
     """What is needed until the channels are open."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self.mesh, self.rank, self.count = mesh, dist.get_rank(), dist.get_world_size()
+        self.mesh, self.rank = mesh, dist.get_rank()
+        self.ranks = dist.get_process_group_ranks(mesh.world)
         self.secret = secrets.token_bytes(16)
         self.name = ""
         self.listener: socket.socket | None = None
@@ -96,20 +98,26 @@ class _Opening:
     def _open(self) -> None:
         """Makes this rank's memory, of which each of the others reads its own part, and listens under a name."""
         self.memory = os.memfd_create("funpipe", os.MFD_CLOEXEC)
-        os.ftruncate(self.memory, self.count * SIZE)
+        os.ftruncate(self.memory, (max(self.ranks) + 1) * SIZE)  # parts that nobody uses take no memory
         self.listener = _unix()
         name = f"funpipe-{secrets.token_hex(16)}"
         self.listener.bind(f"\0{name}")
-        self.listener.listen(self.count)
+        self.listener.listen(len(self.ranks))
         self.name = name
 
     def neighbours(self) -> Neighbours:
-        told: list[tuple[str, bytes]] = _told((self.name, self.secret))
-        for rank, (name, secret) in enumerate(told[: self.rank]):
-            self._connect(rank, name, secret)
-        reached = tuple(_told(frozenset(self.made)))
-        self._accept({rank for rank in range(self.rank + 1, self.count) if self.rank in reached[rank]})
+        for rank, (name, secret) in self._told((self.name, self.secret)).items():
+            if rank < self.rank:
+                self._connect(rank, name, secret)
+        reached = self._told(frozenset(self.made))
+        self._accept({rank for rank in self.ranks if rank > self.rank and self.rank in reached[rank]})
         return Neighbours(self._channels(), reached)
+
+    def _told(self, mine: T) -> dict[int, T]:
+        """What each rank says."""
+        found: list[T | None] = [None] * len(self.ranks)
+        dist.all_gather_object(found, mine, group=self.mesh.world)
+        return dict(zip(self.ranks, found, strict=True))  # type: ignore[arg-type]
 
     def _connect(self, rank: int, name: str, secret: bytes) -> None:
         if not self.name or not name:
@@ -161,13 +169,6 @@ def _possible(mesh: Mesh) -> bool:
 def _unix() -> socket.socket:
     """Records stay apart, and come in order."""
     return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-
-def _told(mine: T) -> list[T]:
-    """What each rank says."""
-    found: list[T | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, mine)
-    return found  # type: ignore[return-value]
 
 
 def _mapped(descriptor: int, part: int) -> Tensor:

@@ -13,9 +13,9 @@ from funpipe.interop.pipelining.engine.exchange import Ranks
 from funpipe.interop.pipelining.engine.held import Held
 from funpipe.interop.pipelining.engine.planning import Wiring
 from funpipe.interop.pipelining.engine.shared import Shared, kinds, shared
-from funpipe.interop.pipelining.errors import PipeRuntimeError, PipeValueError
+from funpipe.interop.pipelining.errors import PipeValueError
 from funpipe.interop.pipelining.wiring import Argument
-from funpipe.runtime import Distributed, Mesh, mesh, transport_of
+from funpipe.runtime import Distributed, Mesh, mesh_of, transport_of
 from funpipe.schedules import Table
 
 
@@ -104,7 +104,7 @@ def join(stages: Sequence[Any], table: Table) -> Joined:
     wirings = {i: wiring for _, of_rank, _ in found for i, wiring in of_rank.items()}
     several = shared(stages, table, {use: kind for _, _, of_rank in found for use, kind in of_rank.items()})
     device = _device(first, modules)
-    connected = _mesh(first.group, ranks, device) if ranks.size > 1 else None
+    connected = _mesh(first.group, device) if ranks.size > 1 else None
     transport = transport_of(connected) if connected is not None else None
     return Joined(ranks, Held(modules), wirings, several, connected, transport, device)
 
@@ -130,17 +130,13 @@ def _device(stage: Any, modules: Mapping[int, nn.Module]) -> torch.device:
     return next((t.device for t in tensors), torch.device("cpu"))
 
 
-def _mesh(group: Any, ranks: Ranks, device: torch.device) -> Mesh:
+def _mesh(group: dist.ProcessGroup | None, device: torch.device) -> Mesh:
     """One for all schedules of the same processes."""
-    if ranks.size != dist.get_world_size():
-        raise PipeRuntimeError(
-            f"the group of these stages has {ranks.size} of {dist.get_world_size()} processes: a schedule on some of "
-            "them is not supported. Start as many processes as the pipeline has ranks, or use fp.train_step with "
-            "fp.mesh(pp=..., dp=...) for replicas."
-        )
-    key = (dist.group.WORLD, device.type)
+    group = group if group is not None else dist.group.WORLD
+    assert group is not None
+    key = (group, device.type)
     if key not in _meshes or _meshes[key].closed:
-        _meshes[key] = mesh(pp=ranks.size, device=device)
+        _meshes[key] = mesh_of(group, device=device)
     return _meshes[key]
 
 

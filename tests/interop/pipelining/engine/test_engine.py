@@ -129,7 +129,7 @@ class Reader(nn.Module):
         super().__init__()
         self.layer = nn.Linear(WIDTH, 3)
 
-    def forward(self, tree, scale):
+    def forward(self, tree, scale=None):
         assert tree["x"][1] == "text"
         return {"logits": self.layer(tree["h"] + tree["x"][0])}
 
