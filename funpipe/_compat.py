@@ -3,6 +3,7 @@
 Every function here has a test in `tests/test_compat.py` that fails clearly when a torch release moves what it uses.
 """
 
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,18 @@ def is_fake(tensor: torch.Tensor) -> bool:
     from torch._subclasses.fake_tensor import FakeTensor
 
     return isinstance(tensor, FakeTensor)
+
+
+@contextmanager
+def through_compiled() -> Iterator[None]:
+    """While open, tracing goes through modules and functions that are compiled, as if they were not."""
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and loading it would take seconds
+        yield
+        return
+    from torch._dynamo import config
+
+    with config.patch(error_on_nested_fx_trace=False):
+        yield
 
 
 _COMPILING = threading.RLock()
@@ -100,6 +113,28 @@ def write_kernels(module: torch.fx.GraphModule, types: Sequence[TensorType], opt
     if len(code) != 1:
         raise RuntimeError(f"Inductor wrote {len(code)} modules for one graph.")
     return code[0]
+
+
+def torch_containers() -> dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]]:
+    """The containers that users have registered with torch, which has no public way to ask.
+
+    Returns:
+        For each type how to take one apart, to a list of children and a context, and how to make one of these.
+
+    Example:
+        >>> import dataclasses
+        >>> Pair = dataclasses.make_dataclass("Pair", ["x", "y"])
+        >>> torch.export.register_dataclass(Pair)
+        >>> take_apart, make = torch_containers()[Pair]
+        >>> children, context = take_apart(Pair(1, 2))
+        >>> children, make([3, 4], context)
+        ([1, 2], Pair(x=3, y=4))
+    """
+    from torch.utils import _pytree
+
+    own = ("torch", "builtins", "collections")
+    nodes = {kind: node for kind, node in _pytree.SUPPORTED_NODES.items() if kind.__module__.split(".")[0] not in own}
+    return {kind: (node.flatten_fn, node.unflatten_fn) for kind, node in nodes.items()}
 
 
 def call_of(names: dict[str, Any]) -> Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]:
@@ -212,3 +247,23 @@ def onednn_linear() -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None
         return None
     linear = torch.ops.mkldnn._linear_pointwise.default
     return lambda x, weight, bias: linear(x, weight, bias, "none", [], "")
+
+
+def leave_pool(pool: torch.cuda.MemPool) -> None:
+    """Has the allocator neither allocate from a pool nor keep its memory, whatever a broken recording has left of both.
+
+    torch 2.13 undoes the first alone, so the memory would be kept for good; earlier ones do neither, so giving memory
+    back would fail, too; later ones do both.
+
+    Args:
+        pool: of the current device, given to one recording, which has been reset.
+    """
+    end, release = torch._C._cuda_endAllocateToPool, torch._C._cuda_releasePool  # type: ignore[attr-defined]
+    device = torch.cuda.current_device()
+    try:
+        end(device, pool.id)
+    except RuntimeError as error:
+        if "not currently recording" not in str(error):  # else torch has ended it
+            raise
+    while pool.use_count() > 1:  # one is the pool's own
+        release(device, pool.id)

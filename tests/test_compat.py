@@ -1,5 +1,6 @@
 """Each private corner of torch that funpipe uses still is where `_compat.py` looks for it."""
 
+import dataclasses
 import inspect
 import threading
 import warnings
@@ -38,6 +39,19 @@ def test_is_fake_tells_them_apart():
         fake = torch.empty(3)
     assert _compat.is_fake(fake)
     assert not _compat.is_fake(REAL) and not _compat.is_fake(torch.empty(3, device="meta"))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_through_compiled_modules_goes_the_trace(in_place):
+    module = torch.nn.ReLU()
+    if in_place:
+        module.compile(backend="eager")
+    called = module if in_place else torch.compile(module, backend="eager")
+    with _compat.through_compiled():
+        graph = make_fx(called, tracing_mode="fake")(torch.ones(1, 2)).graph
+    assert torch.ops.aten.relu.default in [node.target for node in graph.nodes]
+    with pytest.raises(RuntimeError, match="dynamo-optimized"):
+        make_fx(called, tracing_mode="fake")(torch.ones(1, 2))
 
 
 def test_generated_code_is_collected_and_put_back():
@@ -213,3 +227,66 @@ def test_generated_code_leaves_other_threads_alone(monkeypatch):
         thread.join()
         GraphLowering.save_output_code("ours")
     assert (code, theirs) == (["ours"], ["theirs"])
+
+
+class Pool:
+    """A pool of memory, as its own and a recording's that was broken off."""
+
+    id = (0, 7)
+
+    def __init__(self, uses):
+        self.uses = uses
+
+    def use_count(self):
+        return self.uses
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["still allocating", "ended by torch"])
+@pytest.mark.parametrize("uses", [2, 1], ids=["still held", "released by torch"])
+def test_leave_pool_undoes_what_torch_has_left(monkeypatch, ended, uses):
+    """What each release of torch leaves after a broken recording; the names must be there without a GPU, too."""
+    pool, calls = Pool(uses), []
+
+    def end(device, pool_id):
+        calls.append(("end", device, pool_id))
+        if ended:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+
+    def release(device, pool_id):
+        calls.append(("release", device, pool_id))
+        pool.uses -= 1
+
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", release)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    _compat.leave_pool(pool)
+    assert calls == [("end", 3, (0, 7)), ("release", 3, (0, 7))][:uses] and pool.uses == 1
+
+
+def test_leave_pool_raises_what_it_does_not_expect(monkeypatch):
+    def end(device, pool_id):
+        raise RuntimeError("Invalid device argument")
+
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    with pytest.raises(RuntimeError, match="Invalid device argument"):
+        _compat.leave_pool(Pool(2))
+
+
+def test_leave_pool_is_given_pools_that_can_be_counted():
+    assert callable(torch.cuda.MemPool.use_count) and isinstance(torch.cuda.MemPool.id, property)
+
+
+def test_torch_containers_are_what_users_have_registered():
+    @dataclasses.dataclass
+    class Pair:
+        x: int
+        y: int
+
+    assert Pair not in _compat.torch_containers()
+    torch.export.register_dataclass(Pair)
+    known = _compat.torch_containers()
+    take_apart, make = known[Pair]
+    children, context = take_apart(Pair(1, 2))[:2]
+    assert (children, make([3, 4], context)) == ([1, 2], Pair(3, 4))
+    assert not {tuple, list, dict, torch.Size} & known.keys()

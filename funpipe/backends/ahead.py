@@ -1,6 +1,7 @@
 """Compiling ahead of time: a function of tensors becomes machine code without being run."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from funpipe import _compat
 from funpipe._errors import CompileError
+from funpipe.backends.broken import remove_broken
 from funpipe.backends.failure import failure
 
 OPTIONS: dict[str, Any] = {"size_asserts": False, "alignment_asserts": False}
@@ -33,11 +35,20 @@ def ahead_of_time(function: Callable[..., Any], example: Sequence[Tensor], what:
             f"{what} cannot be compiled as one function, because torch compiles ahead of time only with its caches and "
             "they are switched off: use numerics='exact', or unset TORCHINDUCTOR_FORCE_DISABLE_CACHES."
         )
-    try:
-        with _compat.generated_code() as code, torch.no_grad(), _compat.quiet_compile():
-            compiled = torch.compile(function, fullgraph=True, dynamic=False, options=OPTIONS)
-            made = compiled.aot_compile((tuple(example), {}))
-    except Exception as error:
-        raise failure(what, error) from error
+    removed = set[Path]()
+    while True:
+        try:
+            return _compiled(function, example)
+        except Exception as error:
+            library = remove_broken(error)
+            if library is None or library in removed:  # it was made anew, and is broken again
+                raise failure(what, error) from error
+            removed.add(library)
+
+
+def _compiled(function: Callable[..., Any], example: Sequence[Tensor]) -> tuple[Callable[..., Any], str]:
+    with _compat.generated_code() as code, torch.no_grad(), _compat.quiet_compile():
+        compiled = torch.compile(function, fullgraph=True, dynamic=False, options=OPTIONS)
+        made = compiled.aot_compile((tuple(example), {}))
     made.disable_guard_check()  # the caller passes what the program types; thread counts and modes may change
     return made, "\n".join(code)

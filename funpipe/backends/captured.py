@@ -24,6 +24,9 @@ from funpipe.programs.program import Program
 
 Results = dict[str, Tensor]
 
+WAITS = "not permitted when stream is capturing"
+"""What CUDA says to whatever waits for the device while a step is recorded."""
+
 
 class Recordable(Protocol):
     """A step in two parts."""
@@ -127,12 +130,9 @@ class Captured:
         try:
             replay, results = self.recorder(lambda: self._run(fixed))
         except RuntimeError as error:  # nothing has run, so the state is as it was
-            self.refused = (str(error).splitlines() or [type(error).__name__])[0]
+            self.refused = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             if self.required:
-                raise CompileError(
-                    f"the step cannot become a CUDA graph: {self.refused}. Something in it waits for the device, such "
-                    "as reading a tensor's value: take that out of the loss function, or leave cuda_graph='auto'."
-                ) from error
+                raise CompileError(f"the step cannot become a CUDA graph: {self.refused}. {_remedy(error)}") from error
             return
         self.recording = Recording(addresses, batch, replay, results)
         self.count += 1
@@ -159,3 +159,16 @@ class Captured:
 def _apart(value: Tensor, held: Sequence[Tensor]) -> Tensor:
     """A value that stays while any of the others is overwritten."""
     return value.clone() if any(_compat.same_memory(value, other) for other in held) else value
+
+
+def _remedy(error: RuntimeError) -> str:
+    """What to do about a recording that failed."""
+    without = "leave cuda_graph='auto', with which a step that cannot be recorded runs without"
+    if WAITS in str(error):
+        waits = "Something in it waits for the device, such as reading a tensor's value"
+        return f"{waits}: take that out of the loss function, or {without}."
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f"A recording takes the memory of a whole step for itself: take more, smaller microbatches, or {without}."
+        )
+    return f"If this is not in your hands, {without}."

@@ -1,15 +1,33 @@
 """CUDA graphs: which steps become one, and how one is recorded."""
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 
+from funpipe import _compat
 from funpipe._errors import CompileError
 from funpipe.backends.captured import Captured, Recordable, Results
 from funpipe.backends.compiled import CudaGraph, Executable
 from funpipe.programs.instructions import AllReduce, PostRecv, Send
 from funpipe.programs.program import Program
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A CUDA graph; calling it replays it.
+
+    Args:
+        graph: recorded.
+        pool: its own memory, or None: the allocator has no pools. The second here, because it has to outlive the graph.
+    """
+
+    graph: torch.cuda.CUDAGraph
+    pool: torch.cuda.MemPool | None
+
+    def __call__(self) -> None:
+        self.graph.replay()
 
 
 def record(run: Callable[[], Results]) -> tuple[Callable[[], object], Results]:
@@ -23,22 +41,41 @@ def record(run: Callable[[], Results]) -> tuple[Callable[[], object], Results]:
 
     Raises:
         RuntimeError: the function waits for the device; what it raised, and not that the recording was broken off then.
+            What the recording took is free again as soon as nobody holds the error, whose traceback holds tensors.
     """
-    graph = torch.cuda.CUDAGraph()
+    pool = torch.cuda.MemPool() if torch.cuda.get_allocator_backend() == "native" else None
+    made = Graph(torch.cuda.CUDAGraph(), pool)
+    try:
+        return made, _recorded(made, run)
+    except BaseException:
+        made.graph.reset()
+        if pool is not None:
+            _compat.leave_pool(pool)
+        raise
+
+
+def _recorded(made: Graph, run: Callable[[], Results]) -> Results:
+    """The function's results; its own error, where it raises one."""
     # A stream of this device: torch's own for recordings is of the one that was current at the first recording. Other
     # threads may go on, a loader of batches among them. And the stream before is current again after an error, too.
-    recording = torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local")
-    broken: RuntimeError | None = None
+    stream = torch.cuda.Stream()
+    pool: Any = made.pool and made.pool.id
+    recording = torch.cuda.graph(made.graph, pool=pool, stream=stream, capture_error_mode="thread_local")
+    failed, results = list[BaseException](), Results()
     try:
         with torch.cuda.stream(torch.cuda.current_stream()), recording:
             try:
                 results = run()
-            except RuntimeError as error:
-                broken = error
-                raise
-    except RuntimeError as error:
-        raise (broken or error) from None
-    return graph.replay, results
+            except BaseException as error:
+                failed.append(error)
+    except RuntimeError as error:  # what torch says of a recording that is broken comes second
+        failed.append(error)
+    try:
+        if failed:
+            raise failed[0]
+        return results
+    finally:
+        failed.clear()  # an error that its own traceback holds would keep the recording's tensors
 
 
 class Step(Recordable, Executable, Protocol):

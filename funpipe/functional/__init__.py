@@ -1,5 +1,6 @@
 """From an `nn.Module` to a pure function over a pytree of parameters, and the values such functions take and return."""
 
+from funpipe._compat import torch_containers as torch_containers
 from funpipe.functional import microbatch as microbatch
 from funpipe.functional.functionalize import PureModule as PureModule
 from funpipe.functional.functionalize import functionalize as functionalize

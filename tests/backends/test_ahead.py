@@ -40,6 +40,51 @@ def test_an_interrupt_goes_through(monkeypatch):
         failing(monkeypatch, KeyboardInterrupt())
 
 
+class Wrapping(RuntimeError):
+    """As the compiler's own errors: around another one."""
+
+    def __init__(self, inner):
+        super().__init__(f"{type(inner).__name__}: {inner}")
+        self.inner_exception = inner
+
+
+class Interrupted:
+    """Stands in for `torch.compile` where a killed process has left libraries that nobody can load."""
+
+    def __init__(self, libraries, remade):
+        self.libraries, self.remade, self.tries = libraries, remade, 0
+
+    def __call__(self, function, **options):
+        return self
+
+    def aot_compile(self, inputs):
+        self.tries += 1
+        for library in self.libraries:
+            if library.exists() or not self.remade:
+                library.touch()
+                raise Wrapping(ImportError(f"{library}: file too short"))
+        return self
+
+    def disable_guard_check(self):
+        pass
+
+
+@pytest.mark.parametrize("remade", [True, False], ids=["whole", "broken again"])
+def test_libraries_that_a_killed_process_left_are_made_anew_once(monkeypatch, tmp_path, remade):
+    libraries = [tmp_path / "one.so", tmp_path / "two.so"]
+    for library in libraries:
+        library.touch()
+    compiler = Interrupted(libraries, remade)
+    monkeypatch.setattr(torch, "compile", compiler)
+    if remade:
+        assert ahead_of_time(lambda x: x, [torch.zeros(1)], "the step")[0] is compiler
+        assert compiler.tries == 3 and not any(library.exists() for library in libraries)
+    else:
+        with pytest.raises(CompileError, match=r"one\.so: file too short"):
+            ahead_of_time(lambda x: x, [torch.zeros(1)], "the step")
+        assert compiler.tries == 2
+
+
 def test_without_the_compilers_caches_the_error_says_what_to_do(monkeypatch):
     """Torch refuses too, with a word about itself."""
     monkeypatch.setattr(_compat, "compiler_cache", lambda: None)

@@ -179,13 +179,35 @@ def test_a_step_that_cannot_be_recorded_runs_as_it_is():
     assert "runs without a CUDA graph: operation not permitted when stream is capturing\n" in captured.as_text()
 
 
-def test_if_a_recording_is_required_its_failure_is_an_error():
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore lines"),
+            "operation not permitted when stream is capturing. Something in it waits for the device, .*: take that out",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory.\nmore"),
+            r"memory\. .*: take more, smaller microbatches, or leave",
+        ),
+        (RuntimeError("CUDA error: invalid argument"), "invalid argument. If this is not in your hands, leave"),
+    ],
+    ids=["waits", "memory", "else"],
+)
+def test_if_a_recording_is_required_its_failure_is_an_error_with_its_cause(error, text):
     programs = programs_of(chain)
-    loop = Loop(captured_of(programs, refusing, required=True), programs, chain)
+
+    def recorder(run):
+        raise error
+
+    loop = Loop(captured_of(programs, recorder, required=True), programs, chain)
     loop.run(0)
-    text = "cannot become a CUDA graph: operation not permitted when stream is capturing. .* leave cuda_graph='auto'"
-    with pytest.raises(CompileError, match=text):
+    with pytest.raises(CompileError, match=f"the step cannot become a CUDA graph: CUDA .*{text}") as caught:
         loop.run(1)
+    assert str(caught.value).endswith(
+        "leave cuda_graph='auto', with which a step that cannot be recorded runs without."
+    )
+    assert ("waits for the device" in str(caught.value)) is ("when stream is capturing" in str(error))
 
 
 def test_it_says_when_it_is_replayed():

@@ -1,11 +1,13 @@
 """Which steps become CUDA graphs, and how one is recorded; without a GPU, torch's part of it is a stand-in."""
 
-from contextlib import contextmanager, nullcontext
+import gc
+import weakref
+from contextlib import contextmanager, nullcontext, suppress
 
 import pytest
 import torch
 
-from funpipe import optim
+from funpipe import _compat, optim
 from funpipe._errors import CompileError
 from funpipe.backends import Request
 from funpipe.backends.captured import Captured
@@ -73,16 +75,41 @@ def test_words_that_mean_nothing_are_refused():
         step_of(backend="interpret", cuda_graph=True)
 
 
+class Graph:
+    """Stands for a CUDA graph."""
+
+    def __init__(self):
+        self.done = []
+
+    def replay(self):
+        self.done.append("replayed")
+
+    def reset(self):
+        self.done.append("reset")
+
+
+class Pool:
+    """Stands for a pool of memory."""
+
+    id = (0, 7)
+
+
+def stand_in(monkeypatch, capturing, left=None):
+    """Replaces what torch has for recordings, for machines without a GPU; `left` gets the pools that are left."""
+    for name, stands_for in (("CUDAGraph", Graph), ("MemPool", Pool), ("graph", contextmanager(capturing))):
+        monkeypatch.setattr(torch.cuda, name, stands_for)
+    monkeypatch.setattr(torch.cuda, "get_allocator_backend", lambda: "native")
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: "a new stream")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: "the stream before")
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(_compat, "leave_pool", (left if left is not None else []).append)
+
+
 def test_a_recording_has_a_stream_of_the_current_device_and_lets_other_threads_go_on(monkeypatch):
     entered = []
 
-    class Graph:
-        def replay(self):
-            entered.append("replayed")
-
-    @contextmanager
     def capturing(graph, **options):
-        entered.append((type(graph), options))
+        entered.append(options)
         yield
         entered.append("ended")
 
@@ -91,35 +118,93 @@ def test_a_recording_has_a_stream_of_the_current_device_and_lets_other_threads_g
         yield
         entered.append(stream)
 
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", capturing)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: "a new stream")
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: "the stream before")
+    stand_in(monkeypatch, capturing)
     monkeypatch.setattr(torch.cuda, "stream", within)
     replay, results = record(lambda: {"loss": entered.append("run") or torch.ones(())})
     replay()
-    options = {"stream": "a new stream", "capture_error_mode": "thread_local"}
-    assert entered == [(Graph, options), "run", "ended", "the stream before", "replayed"] and list(results) == ["loss"]
+    options = {"pool": Pool.id, "stream": "a new stream", "capture_error_mode": "thread_local"}
+    assert entered == [options, "run", "ended", "the stream before"] and list(results) == ["loss"]
+    assert replay.graph.done == ["replayed"]
+
+
+def ends_badly(graph, **options):
+    """torch raises another error when it ends a recording that is broken."""
+    try:
+        yield
+    finally:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+def raises(error):
+    def run():
+        raise error
+
+    return run
 
 
 def test_a_recording_that_is_broken_off_says_why(monkeypatch):
-    """torch raises another error when it ends one that is broken."""
-
-    @contextmanager
-    def capturing(graph, **options):
-        try:
-            yield
-        finally:
-            raise RuntimeError("operation failed due to a previous error during capture")
-
-    def waits():
-        raise RuntimeError("operation not permitted when stream is capturing")
-
-    for name, stands_for in (("CUDAGraph", object), ("Stream", lambda: None), ("current_stream", lambda: None)):
-        monkeypatch.setattr(torch.cuda, name, stands_for)
-    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
-    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    stand_in(monkeypatch, ends_badly)
     with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
-        record(waits)
+        record(raises(RuntimeError("operation not permitted when stream is capturing")))
+    with pytest.raises(TypeError, match="of the function itself"):
+        record(raises(TypeError("of the function itself")))
     with pytest.raises(RuntimeError, match="due to a previous error"):
         record(dict)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("waits"), KeyboardInterrupt()], ids=repr)
+def test_a_recording_that_is_broken_off_leaves_its_pool(monkeypatch, error):
+    """After the graph has let go of what torch itself undoes."""
+    graphs, left = [], []
+
+    def capturing(graph, **options):
+        graphs.append(graph)
+        yield
+
+    stand_in(monkeypatch, capturing)
+    monkeypatch.setattr(_compat, "leave_pool", lambda pool: left.append((pool.id, list(graphs[0].done))))
+    with pytest.raises(type(error)):
+        record(raises(error))
+    assert left == [(Pool.id, ["reset"])]
+
+
+def test_a_recording_that_succeeds_keeps_its_pool(monkeypatch):
+    left = []
+    stand_in(monkeypatch, lambda graph, **options: iter([None]), left)
+    replay, _ = record(dict)
+    assert left == [] and isinstance(replay.pool, Pool)
+
+
+def test_an_allocator_without_pools_is_left_alone(monkeypatch):
+    """Such as cudaMallocAsync: a pool of its own would be an error."""
+    given, left = [], []
+
+    def capturing(graph, **options):
+        given.append(options["pool"])
+        yield
+
+    stand_in(monkeypatch, capturing, left)
+    monkeypatch.setattr(torch.cuda, "get_allocator_backend", lambda: "cudaMallocAsync")
+    assert record(dict)[0].pool is None
+    with pytest.raises(RuntimeError, match="waits"):
+        record(raises(RuntimeError("waits")))
+    assert given == [None, None] and left == []
+
+
+def test_an_error_of_a_recording_holds_nothing_once_it_is_dropped(monkeypatch):
+    """A cycle through its own traceback would keep tensors until the garbage is collected."""
+    stand_in(monkeypatch, ends_badly)
+    held = []
+
+    def run():
+        tensor = torch.ones(3)
+        held.append(weakref.ref(tensor))
+        raise RuntimeError("waits")
+
+    gc.disable()
+    try:
+        with suppress(RuntimeError):
+            record(run)
+        assert held[0]() is None
+    finally:
+        gc.enable()

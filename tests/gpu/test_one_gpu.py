@@ -10,6 +10,7 @@ import torch
 
 import funpipe as fp
 from funpipe.backends.captured import Captured
+from funpipe.backends.cuda_graph import record
 from funpipe.passes import optimize
 from funpipe.programs import lower
 from funpipe.schedules import OneFOneB
@@ -109,6 +110,48 @@ def test_a_loaded_state_is_another_one():
         again, metrics = step(again, batch)
         expected.append(metrics["loss"].item())
     assert [loss.item() for loss in found] == expected
+
+
+def test_a_failed_recording_leaves_the_allocator_as_it_was():
+    """Its memory is free again, and what is allocated afterwards is not in its pool."""
+    x = torch.ones(1 << 20, device="cuda")
+
+    def waits():
+        doubled = x * 2
+        return {"first": torch.full((), doubled[0].item(), device="cuda")}
+
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="stream is capturing"):
+            record(waits)
+        torch.cuda.empty_cache()
+        assert torch.cuda.memory_reserved() == before
+    replay, results = record(lambda: {"doubled": x * 2})
+    x.fill_(3)
+    replay()
+    assert results["doubled"].sum().item() == 6 * x.numel()
+    del replay, results
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() == before
+
+
+def test_a_step_whose_recording_fails_trains_on(monkeypatch):
+    """The state is as it was, and the memory of the recording is not kept."""
+    run = Captured._run
+
+    def waits(self, arguments):
+        results = run(self, arguments)
+        if torch.cuda.is_current_stream_capturing():
+            results["loss"].item()
+        return results
+
+    expected = trained(stages=2, cuda_graph=False)
+    monkeypatch.setattr(Captured, "_run", waits)
+    losses, params, step, _ = trained(stages=2)
+    assert "runs without a CUDA graph: " in executable_of(step).as_text()
+    assert losses == expected[0] and same(params, expected[1])
+    torch.cuda.empty_cache()
 
 
 def test_value_and_grad_is_never_recorded():
