@@ -12,8 +12,8 @@ from funpipe.backends.compiled import CudaGraph
 from funpipe.functional.tree import unflatten_named
 from funpipe.optim import Optimizer
 from funpipe.runtime.engine import Engine, advance, require_state
+from funpipe.runtime.evaluation import evaluation
 from funpipe.runtime.exchange import gather_buffers, gather_gradients, gather_params, loaded, state_dict
-from funpipe.runtime.follow import require_held
 from funpipe.runtime.ladder import LoweredStep, TracedStep
 from funpipe.runtime.mesh import Mesh
 from funpipe.runtime.mesh import mesh as make_mesh
@@ -22,7 +22,7 @@ from funpipe.runtime.profiling import Profile
 from funpipe.runtime.profiling.measure import measure
 from funpipe.runtime.setup import Numerics, Setup
 from funpipe.runtime.state import State
-from funpipe.schedules import FromTable, GPipe, Schedule, Table, forward_only, resolve
+from funpipe.schedules import Schedule, Table
 from funpipe.stages import Cutter, Remat
 
 
@@ -202,32 +202,9 @@ class EvalStep:
         train = self._train._engine
         require_state(state).require(self._train.lowered.signature)
         if self._engine is None or self._followed is not self._train.lowered:
-            self._engine, self._followed = _evaluation(self.setup, train, batch), self._train.lowered
+            self._engine, self._followed = evaluation(self.setup, train, batch), self._train.lowered
         compiled, inputs = self._engine.step_for(batch)
         return self._engine.run(state, compiled, inputs)[1]
-
-
-def _evaluation(setup: Setup, train: Engine, batch: Tree) -> Engine:
-    """An engine for the forward alone, cut where the training step keeps its leaves."""
-    model, lowered = train.first()
-    table = _forwards(setup, lowered.schedule)
-    cutter = train.follow()
-    engine = Engine(setup, False, cutter, table, lowered.all.layout, transport=train.transport)
-    params, held = model.tree
-    require_held(cutter.holders, engine.prepare(params, batch, held, model.device)[1].stages)
-    return engine
-
-
-def _forwards(setup: Setup, table: Table) -> Table:
-    """The forwards of a training step's table; GPipe's for a number of microbatches that its schedule may not have.
-
-    A table of the user's own is for its own number of microbatches only.
-    """
-    if setup.num_microbatches == table.num_microbatches:
-        return forward_only(table)
-    if isinstance(resolve(setup.schedule), FromTable):
-        return forward_only(setup.table(table.num_stages))
-    return forward_only(GPipe(stage_to_rank=table.placement).table(table.num_ranks, setup.num_microbatches))
 
 
 def train_step(

@@ -21,34 +21,26 @@ from funpipe.schedules.actions import Action, read_cell, write_cell
 from funpipe.schedules.messages import with_communication
 from funpipe.schedules.require_messages import Place, Where, require_messages
 from funpipe.schedules.require_rows import none_missing, placement_of, require_dense, require_work, tasks_of
-from funpipe.schedules.row import Cell
-from funpipe.schedules.task import Overlap, Task
+from funpipe.schedules.row import Cell, Row
+from funpipe.schedules.task import Overlap
 
 MAX_BYTES = 2**29
 MAX_CELLS = 2**25
 """Of a file. A table of 1024 ranks and 4096 microbatches with all its communication has fewer."""
 
 
-def write(rows: Sequence[Sequence[Cell | Action]]) -> str:
-    """Rows as CSV.
-
-    Args:
-        rows: for each rank its cells, an overlap once.
-
-    Returns:
-        One line for each rank.
-    """
-    return "".join(",".join(map(write_cell, row)) + "\n" for row in rows)
+def write(rows: Sequence[Row]) -> str:
+    """Rows as CSV, one line for each rank; an overlap is one cell."""
+    return _lines([[cell for cell, second in zip(row, row.second, strict=True) if not second] for row in rows])
 
 
-def once(row: Sequence[Cell], second: Sequence[bool]) -> list[Cell]:
-    """A row without the second slots of its overlaps."""
-    return [cell for cell, is_second in zip(row, second, strict=True) if not is_second]
-
-
-def write_with_communication(orders: Sequence[Sequence[Task | Overlap]], placement: Sequence[int]) -> str:
+def write_with_communication(rows: Sequence[Row], placement: Sequence[int]) -> str:
     """Rows as CSV, with all their communication and without idle cells; see `with_communication`."""
-    return write(with_communication(orders, placement))
+    return _lines(with_communication([row.order() for row in rows], placement))
+
+
+def _lines(rows: Sequence[Sequence[Cell | Action]]) -> str:
+    return "".join(",".join(map(write_cell, row)) + "\n" for row in rows)
 
 
 def read_file(path: str | os.PathLike[str]) -> str:

@@ -33,8 +33,7 @@ class ForwardOnly(Schedule):
 
     def placement(self, num_ranks: int) -> tuple[int, ...]:
         """Stage s on rank s mod p; see `Schedule.placement`."""
-        v = at_least(1, self.stages_per_rank, "stages_per_rank", self)
-        return loop(at_least(1, num_ranks, "num_ranks", self), v)
+        return loop(num_ranks, self.stages_per_rank, self)
 
     # p = 3 ranks, v = 2 stages per rank, m = 4 microbatches:
     #

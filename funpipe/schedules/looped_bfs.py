@@ -36,8 +36,7 @@ class LoopedBFS(Schedule):
 
     def placement(self, num_ranks: int) -> tuple[int, ...]:
         """Stage s on rank s mod p; see `Schedule.placement`."""
-        v = at_least(1, self.stages_per_rank, "stages_per_rank", self)
-        return loop(at_least(1, num_ranks, "num_ranks", self), v)
+        return loop(num_ranks, self.stages_per_rank, self)
 
     # p = 2 ranks, v = 2 stages per rank, m = 3 microbatches:
     #

@@ -9,14 +9,15 @@ from funpipe.schedules.constraints import at_least, ranks_of_stages
 from funpipe.schedules.task import Kind
 
 
-def loop(num_ranks: int, stages_per_rank: int) -> tuple[int, ...]:
-    """Round and round: stage s on rank s mod p.
+def loop(num_ranks: int, stages_per_rank: int, schedule: object) -> tuple[int, ...]:
+    """Round and round: stage s on rank s mod p, for a schedule, which an error names.
 
     Example:
-        >>> loop(num_ranks=3, stages_per_rank=2)
+        >>> loop(num_ranks=3, stages_per_rank=2, schedule="mine")
         (0, 1, 2, 0, 1, 2)
     """
-    return tuple(range(num_ranks)) * stages_per_rank
+    v = at_least(1, stages_per_rank, "stages_per_rank", schedule)
+    return tuple(range(at_least(1, num_ranks, "num_ranks", schedule))) * v
 
 
 def vee(num_ranks: int) -> tuple[int, ...]:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from funpipe._errors import ScheduleError
 from funpipe.schedules.table import Table
 from funpipe.schedules.text import WIDENED, cells, grid
@@ -38,8 +36,7 @@ def _around(middle: int, reach: int, size: int) -> range:
 
 
 def _cells(table: Table, rank: int, slots: range, mark: Mark | None) -> list[str]:
-    second = np.roll(table.joined[rank], 1)
-    texts = dict(zip(slots, cells(table.rows[rank][slots.start : slots.stop], second[slots]), strict=True))
+    texts = dict(zip(slots, cells(table.rows[rank][slots.start : slots.stop]), strict=True))
     if texts[slots.start] == WIDENED:
         texts[slots.start] = str(table.rows[rank][slots.start])
     if mark is not None and mark.slot in texts:

@@ -44,6 +44,17 @@ class Row(Sequence[Cell]):
     def __repr__(self) -> str:
         return f"Row({' '.join('.' if cell is None else str(cell) for cell in self)})"
 
+    @property
+    def second(self) -> np.ndarray:
+        """Whether a cell runs together with the one to its left: the second slots of overlaps."""
+        at = np.array(self._slots, np.int64)
+        return (at > 0) & self._joined[at - 1]
+
+    def order(self) -> tuple[Task | Overlap, ...]:
+        """Its tasks one after the other, an overlap once."""
+        begins = (self._cells[np.array(self._slots, np.int64)] != IDLE) & ~self.second
+        return tuple(cell for i in np.flatnonzero(begins) if (cell := self[int(i)]) is not None)
+
     def _task(self, slot: int) -> Task | None:
         code = int(self._cells[slot])
         return None if code == IDLE else unpack(code, self._num_microbatches)

@@ -1,18 +1,20 @@
-"""From the slot of each task to the grid of a table: the arithmetic of schedules becomes cells."""
+"""From the slot of each task, or from rows of tasks, to the grid of a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from funpipe.schedules.codes import IDLE, pack
 from funpipe.schedules.requirements import (
+    require_in_range,
     require_kinds,
     require_masks,
     require_no_collision,
     require_room,
     require_slots,
 )
+from funpipe.schedules.row import Cell, spread
 from funpipe.schedules.task import Kind
 
 
@@ -37,6 +39,23 @@ def grid_of(
         places.append(at)
     require_no_collision(cells, places)
     return cells, _pairs(shape, rank_of_stage, arrays, marks), num_microbatches
+
+
+def grid_of_rows(
+    rows: Sequence[Sequence[Cell]], num_stages: int, num_microbatches: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The cells and the marks of pairs; the arguments are those of `Table.from_rows`."""
+    spread_out = [spread(row) for row in rows]
+    longest = max((len(row) for row, _ in spread_out), default=0)
+    require_room(len(rows), longest, sum(len(row) for row, _ in spread_out))
+    cells, joined = np.full((len(rows), longest), IDLE, np.int64), np.zeros((len(rows), longest), bool)
+    for rank, (row, firsts) in enumerate(spread_out):
+        joined[rank, firsts] = True
+        for slot, task in enumerate(row):
+            if task is not None:
+                require_in_range(task, rank, slot, num_stages, num_microbatches)
+                cells[rank, slot] = pack(task.kind, task.stage, task.microbatch, num_microbatches)
+    return cells, joined
 
 
 def _present(slot: np.ndarray, here: np.ndarray | None) -> np.ndarray:

@@ -14,18 +14,12 @@ from typing import Any
 import numpy as np
 
 from funpipe.schedules import csv, text
-from funpipe.schedules.codes import IDLE, is_kind, pack, pair_of
+from funpipe.schedules.codes import is_kind, pair_of
 from funpipe.schedules.constraints import integer, ranks_of_stages
 from funpipe.schedules.drawn import Drawn
-from funpipe.schedules.requirements import (
-    require_cells,
-    require_in_range,
-    require_joined,
-    require_room,
-    require_sizes,
-)
-from funpipe.schedules.row import Cell, Row, spread
-from funpipe.schedules.slots import grid_of
+from funpipe.schedules.requirements import require_cells, require_joined, require_sizes
+from funpipe.schedules.row import Cell, Row
+from funpipe.schedules.slots import grid_of, grid_of_rows
 from funpipe.schedules.task import Kind, Overlap, Task
 
 NOWHERE = np.zeros((), bool)
@@ -125,9 +119,7 @@ class Table(Drawn):
             >>> " ".join(map(str, OneFOneB().table(2, 3).order(0)))
             '0F0 0F1 0B0 0F2 0B1 0B2'
         """
-        row = self.rows[rank]
-        begins = (self.cells[rank] != IDLE) & ~_seconds(self.joined[rank])
-        return tuple(cell for slot in np.flatnonzero(begins) if (cell := row[int(slot)]) is not None)
+        return self.rows[rank].order()
 
     def ascends(self, *kinds: Kind) -> bool:
         """Whether each stage runs its tasks of these kinds in ascending order of microbatches.
@@ -163,8 +155,7 @@ class Table(Drawn):
             rank 0 | 0F0 0F1 .   .   0B0 0B1
             rank 1 | .   1F0 1F1 1B0 1B1 .
         """
-        rows = [text.cells(row, second) for row, second in zip(self.rows, _seconds(self.joined), strict=True)]
-        return text.write(rows, self.placement, self.num_microbatches)
+        return text.write(self.rows, self.placement, self.num_microbatches)
 
     @classmethod
     def parse(cls, written: str) -> "Table":
@@ -206,8 +197,8 @@ class Table(Drawn):
             ,1F0,1F1,1B0,1B1,
         """
         if communication:
-            return csv.write_with_communication([self.order(r) for r in range(self.num_ranks)], self.placement)
-        return csv.write(list(map(csv.once, self.rows, _seconds(self.joined))))
+            return csv.write_with_communication(self.rows, self.placement)
+        return csv.write(self.rows)
 
     def to_csv(self, path: str | os.PathLike[str], *, communication: bool = False) -> None:
         """Writes `as_csv` to a file.
@@ -239,7 +230,8 @@ class Table(Drawn):
             >>> print(*Table.parse_csv("0F0,0SEND_F0,0RECV_B0,0B0\\n1RECV_F0,1F0,1B0,1SEND_B0").order(1))
             1F0 1B0
         """
-        return cls._of_csv(csv.read(written, placement))
+        rows, stage_to_rank, num_microbatches = csv.read(written, placement)
+        return cls.from_rows(rows, placement=stage_to_rank, num_microbatches=num_microbatches)
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str], *, placement: Sequence[int] | None = None) -> "Table":
@@ -256,12 +248,8 @@ class Table(Drawn):
             ScheduleError: as `parse_csv`, with the file's name; or it is no text file.
             OSError: it cannot be read.
         """
-        return cls._of_csv(csv.read(csv.read_file(path), placement, os.fspath(path)))
-
-    @classmethod
-    def _of_csv(cls, found: tuple[list[list[Cell]], tuple[int, ...], int]) -> "Table":
-        rows, placement, num_microbatches = found
-        return cls.from_rows(rows, placement=placement, num_microbatches=num_microbatches)
+        rows, stage_to_rank, num_microbatches = csv.read(csv.read_file(path), placement, os.fspath(path))
+        return cls.from_rows(rows, placement=stage_to_rank, num_microbatches=num_microbatches)
 
     @classmethod
     def from_rows(cls, rows: Sequence[Sequence[Cell]], *, placement: Sequence[int], num_microbatches: int) -> "Table":
@@ -284,16 +272,7 @@ class Table(Drawn):
             >>> Table.from_rows(rows, placement=(0,), num_microbatches=1).order(0) == tuple(rows[0])
             True
         """
-        spread_out = [spread(row) for row in rows]
-        longest = max((len(row) for row, _ in spread_out), default=0)
-        require_room(len(rows), longest, sum(len(row) for row, _ in spread_out))
-        cells, joined = np.full((len(rows), longest), IDLE, np.int64), np.zeros((len(rows), longest), bool)
-        for rank, (row, firsts) in enumerate(spread_out):
-            joined[rank, firsts] = True
-            for slot, task in enumerate(row):
-                if task is not None:
-                    require_in_range(task, rank, slot, len(placement), num_microbatches)
-                    cells[rank, slot] = pack(task.kind, task.stage, task.microbatch, num_microbatches)
+        cells, joined = grid_of_rows(rows, len(placement), num_microbatches)
         return cls(cells, tuple(placement), num_microbatches, joined)
 
     @classmethod
@@ -352,10 +331,3 @@ def _joined(joined: np.ndarray, cells: np.ndarray) -> np.ndarray:
     require_joined(joined, cells)
     joined.setflags(write=False)
     return joined
-
-
-def _seconds(joined: np.ndarray) -> np.ndarray:
-    """Where the cell to the left runs together with this one."""
-    seconds = np.zeros(joined.shape, bool)
-    seconds[..., 1:] = joined[..., :-1]
-    return seconds

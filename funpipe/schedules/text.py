@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from funpipe._errors import ScheduleError
-from funpipe.schedules.row import Cell
+from funpipe.schedules.row import Cell, Row
 from funpipe.schedules.task import JOIN, Overlap, Task
 
 IDLE_TEXT = "."
@@ -61,16 +61,16 @@ def _fields(row: Sequence[str], widths: Sequence[int]) -> Iterator[tuple[str, in
             yield cell, widths[slot] + (1 + widths[slot + 1] if wide else 0)
 
 
-def cells(row: Sequence[Cell], second: Sequence[bool]) -> list[str]:
-    """The texts of a row's cells; `second` marks the second slots of overlaps."""
+def cells(row: Row) -> list[str]:
+    """The texts of a row's cells, or of some of them."""
     texts = [IDLE_TEXT if cell is None else str(cell) for cell in row]
-    return [WIDENED if reached else cell for cell, reached in zip(texts, second, strict=True)]
+    return [WIDENED if reached else cell for cell, reached in zip(texts, row.second, strict=True)]
 
 
-def write(rows: Sequence[Sequence[str]], placement: Sequence[int], num_microbatches: int) -> str:
-    """The whole text of a table whose cells are already text."""
+def write(rows: Sequence[Row], placement: Sequence[int], num_microbatches: int) -> str:
+    """The whole text of a table."""
     header = f"stage -> rank: {' '.join(map(str, placement))}; microbatches: {num_microbatches}"
-    return "\n".join([header, *grid(dict(enumerate(rows))), LEGEND])
+    return "\n".join([header, *grid(dict(enumerate(map(cells, rows)))), LEGEND])
 
 
 def read(text: str) -> tuple[list[list[Cell]], tuple[int, ...], int]:

@@ -6,17 +6,11 @@ Source: Qi et al., "Pipeline Parallelism with Controllable Memory", arXiv 2405.1
 from dataclasses import dataclass
 from typing import final
 
-import numpy as np
-
 from funpipe.schedules.base import Schedule
-from funpipe.schedules.block import Block, fill, repeat
 from funpipe.schedules.constraints import at_least
 from funpipe.schedules.placements import vee
-from funpipe.schedules.squeeze import squeeze
 from funpipe.schedules.table import Table
-
-TURN = 6
-"""The slots of a microbatch on a rank: F, I and W of two stages."""
+from funpipe.schedules.v_block import Pace, v_table
 
 
 @final
@@ -48,18 +42,8 @@ class VMin(Schedule):
     # time, I does the same, and W takes what is left.
     def table(self, num_ranks: int, num_microbatches: int) -> Table:
         """The table drawn above; see `Schedule.table`."""
-        placement = self.placement(num_ranks)
+        p = at_least(1, num_ranks, "num_ranks", self)
         m = at_least(1, num_microbatches, "num_microbatches", self)
-        block = fill(self._block(num_ranks), placement, TURN)
-        return squeeze(Table.from_slots(repeat(block, TURN, m), placement=placement))
-
-    def _block(self, p: int) -> Block:
-        """Microbatch 0's F and I."""
-        r = np.arange(p)
         # Where 3 divides p, the same pace would put two tasks into one slot of a turn; the V's tips are wider then.
         tip = 3 if p % 3 == 0 else 1
-        f_down = r
-        f_up = f_down[-1] + tip + (p - 1 - r)
-        i_down = f_up[0] + 1 + r
-        i_up = i_down[-1] + tip + (p - 1 - r)
-        return {"F": np.append(f_down, f_up[::-1]), "I": np.append(i_up, i_down[::-1])}
+        return v_table(p, m, Pace(up=1, f_tip=tip, i_top=1, i_tip=tip))

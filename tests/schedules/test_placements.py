@@ -6,10 +6,18 @@ from funpipe.schedules.placements import chosen, loop, vee
 
 
 def test_ways_round_the_ranks():
-    assert loop(2, 3) == (0, 1, 0, 1, 0, 1)
+    assert loop(2, 3, "x") == (0, 1, 0, 1, 0, 1)
     assert vee(2) == (0, 1, 1, 0)
     assert chosen(None, 3, "x") == (0, 1, 2)
     assert chosen([1, 0, 1], 2, "x") == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "stages", "text"), [(0, 2, "num_ranks=0 is"), (2, 0, "stages_per_rank=0 is below 1")]
+)
+def test_a_loop_has_at_least_one_of_each(ranks, stages, text):
+    with pytest.raises(ScheduleError, match=f"x: {text}"):
+        loop(ranks, stages, "x")
 
 
 @pytest.mark.parametrize("ranks", [1, 3])

@@ -77,8 +77,10 @@ def cases(draw: st.DrawFn, shared: bool) -> Case:
 
 
 def _leaf(draw: st.DrawFn, segments: st.SearchStrategy[int]) -> Leaf:
-    home, *others = sorted(draw(st.sets(segments, min_size=2, max_size=3)))
-    return Leaf(home, tuple(others), draw(amount))
+    """A backward may read it in a segment before the one where it lives."""
+    read = draw(st.sets(segments, min_size=2, max_size=3))
+    home = draw(st.sampled_from(sorted(read)))
+    return Leaf(home, tuple(sorted(read - {home})), draw(amount))
 
 
 def _ranks(draw: st.DrawFn, stages: int, shared: bool) -> tuple[int, ...]:

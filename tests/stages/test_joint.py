@@ -5,10 +5,8 @@ import pytest
 from hypothesis import given, settings
 
 from funpipe.stages import joint, labels
-from funpipe.stages.grid import NEVER
 from funpipe.stages.held import Held, Leaf
-from funpipe.stages.labels import Bound, Found, follow
-from funpipe.stages.suffixes import windows
+from funpipe.stages.labels import Found
 from tests.stages.grids import cases, grid_of
 
 examples = settings(max_examples=60, deadline=None)
@@ -34,17 +32,6 @@ def test_it_is_the_fastest_of_all_partitions(case):
 def test_the_fullest_rank_holds_as_little_as_in_any_partition(case):
     bounds, proved = joint.smallest(case.held)
     assert proved and case.fullest(bounds) == min(map(case.fullest, case.partitions()))
-
-
-@given(cases(shared=True))
-@examples
-def test_labels_alone_decide_without_bounds(case):
-    allowed = windows(case.grid.reach(NEVER - 1, case.limit), len(case.held.ranks))
-    nothing = Bound(np.zeros(case.held.num_ranks, np.int64), np.zeros(allowed.shape, np.int64))
-    found = follow(case.held, allowed, [nothing], case.limit, NEVER - 1)
-    least = min(map(case.fullest, case.partitions()))
-    assert found.proved and (found.bounds is not None) == (least <= case.limit)
-    assert found.bounds is None or case.fullest(found.bounds) <= case.limit
 
 
 @pytest.mark.parametrize("most", [1, 2])
