@@ -28,7 +28,9 @@ def link_of(transport: Transport | None, num_ranks: int = 1, device: str = "cpu"
     if transport is None or num_ranks < 2:
         small, large = (_copied(nbytes, device) for nbytes in (SMALL, LARGE))
     else:
-        small, large = (_sent(transport, nbytes, number, device) for number, nbytes in enumerate((SMALL, LARGE)))
+        pairs = [_pair(nbytes, number, device) for number, nbytes in enumerate((SMALL, LARGE))]
+        transport.open([message for pair in pairs for message in pair])
+        small, large = (_sent(transport, *pair) for pair in pairs)
     return small, LARGE / max(large - small, 1e-9)
 
 
@@ -37,15 +39,20 @@ def _copied(nbytes: int, device: str) -> float:
     return seconds(lambda: target.copy_(source), device)
 
 
-def _sent(transport: Transport, nbytes: int, number: int, device: str) -> float:
-    """Half the time that a message takes there and back; ranks beyond the second have nothing to do."""
+def _pair(nbytes: int, number: int, device: str) -> tuple[Message, Message]:
+    """A message from rank 0 to rank 1, and one back."""
     kind = TensorType((nbytes,), (1,), torch.uint8, device)
     there, back = (Message(FIRST + 2 * number + k, k, 1 - k, kind, "measured") for k in (0, 1))
-    value = torch.zeros(nbytes, dtype=torch.uint8, device=device)
+    return there, back
+
+
+def _sent(transport: Transport, there: Message, back: Message) -> float:
+    """Half the time that a message takes there and back; ranks beyond the second have nothing to do."""
+    value = torch.zeros(there.type.shape, dtype=torch.uint8, device=there.type.device)
     if transport.rank == 0:
-        return seconds(lambda: _exchange(transport, value, there, back, first=True), device) / 2
+        return seconds(lambda: _exchange(transport, value, there, back, first=True), value.device.type) / 2
     if transport.rank == 1:
-        return seconds(lambda: _exchange(transport, value, back, there, first=False), device) / 2
+        return seconds(lambda: _exchange(transport, value, back, there, first=False), value.device.type) / 2
     return 0.0
 
 
