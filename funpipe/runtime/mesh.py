@@ -160,6 +160,7 @@ def mesh_of(group: dist.ProcessGroup, *, device: str | torch.device | None = Non
         )
     ranks = dist.get_process_group_ranks(group)
     alone = dist.new_group([dist.get_rank()], use_local_synchronization=True)
+    assert isinstance(alone, dist.ProcessGroup)
     arranged = DeviceMesh.from_group([alone, group], place.type, mesh=[ranks], mesh_dim_names=("dp", "pp"))
     shape = MeshShape(len(ranks))
     made = Mesh(shape, arranged, group.rank(), 0, place, timeout, False, group=group)
