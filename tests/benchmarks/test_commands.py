@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.benchmarks import cold, gpu, makespan, memory, peers, step, subject
+from tests.benchmarks import cold, gpu, makespan, memory, peers, pipelining, step, subject
 from tests.benchmarks.compare import Results
 from tests.benchmarks.memory import Memory
 from tests.benchmarks.processes import environment
@@ -119,3 +119,10 @@ def test_a_ratio_is_to_the_fastest_peer():
     text = gpu.rows({"medium": Results(dict.fromkeys(times, 1.0), {}, times)})
     assert "| medium | 100.00 ms | quick, 200.00 ms | 0.50 (0.50 to 0.50) | 0.95 |" in text
     assert "| medium, fast | 50.00 ms | quick, 200.00 ms | 0.25 (0.25 to 0.25) | 0.95 |" in text
+
+
+def test_the_drop_in_layer_is_measured_with_every_backend():
+    run = pipelining.parse("--case mlp --pairs 3 --only native".split())
+    assert (run.case.width, run.pairs, run.repeats, run.only) == (128, 3, run.case.repeats, "native")
+    names = [peer.name for backend in run.backends for peer in pipelining.layers(run.case, backend)]
+    assert names == ["funpipe layer, regions", "funpipe layer, step", "funpipe layer, step, optimizer"]

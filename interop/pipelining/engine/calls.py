@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from funpipe.interop.pipelining.engine.ambient import ambient
 from funpipe.interop.pipelining.engine.call import Call
 from funpipe.interop.pipelining.engine.given import given
+from funpipe.interop.pipelining.engine.hooks import require_none
 from funpipe.interop.pipelining.engine.inputs import Own, own
 from funpipe.interop.pipelining.engine.joining import Joined
 from funpipe.interop.pipelining.engine.options import Options
@@ -71,14 +73,15 @@ class Calls:
             FunpipeError: an argument is missing, or does not split.
         """
         leaves, key = leaves_of(call)
-        key = (mode, joined.held.mode, key)
+        if mode.training and self.options.optimizer is not None:
+            require_none(joined.held.tensors)
+        around = (mode, joined.held.mode, ambient(joined.device))
+        key = (around, key)
         if key in self.recipes:
             number, known = self.recipes[key]
             return Seen(number, lambda name: known[name].of(leaves), lambda: self._owns(call, joined), False)
         owns = self._owns(call, joined)
-        number = self.numbers.setdefault(
-            (mode, joined.held.mode, *[(i, one.key) for i, one in owns.items()]), len(self.numbers)
-        )
+        number = self.numbers.setdefault((around, *[(i, one.key) for i, one in owns.items()]), len(self.numbers))
         made = recipe(leaves, owns)
         if made is not None:
             self.recipes[key] = number, made

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -65,13 +66,13 @@ class Engine:
             self.ready[numbers] = self._planned(joined, seen, mode)
         ready = self.ready[numbers]
         found = self._run(ready, joined, seen, training)
-        if losses is not None:
+        if losses is not None and self.table.num_stages - 1 in joined.held.modules:
             losses[:] = running.losses(found, self.table.num_stages - 1, self.options.num_microbatches)
         return self._merged(ready, found) if return_outputs else None
 
     def _join(self) -> Joined:
         if self.joined is None:
-            self.joined = join(self.stages, self.table)
+            self.joined = join(self.stages, self.table, _with_attributes(self.options.loss_fn))
         return self.joined
 
     def _planned(self, joined: Joined, seen: Seen, mode: Mode) -> Ready:
@@ -80,7 +81,10 @@ class Engine:
         if optimizer is not None:
             require_apart(joined.held.modules, joined.shared)
         modules, owns = joined.held.modules, seen.owns()
-        planned = plan(Local(joined.ranks, table, self.options, modules, owns, joined.wirings, *mode))
+        try:
+            planned = plan(Local(joined.ranks, table, self.options, modules, owns, joined.wirings, *mode))
+        finally:
+            joined.held.settle()
         job = Job(
             planned.programs,
             joined.ranks.rank,
@@ -90,14 +94,15 @@ class Engine:
             transport=joined.transport,
             device=joined.device,
         )
-        ready = Ready(planned, compile_everywhere(job), joined.ranks.rank)
+        with _without_casts(joined.device):
+            ready = Ready(planned, compile_everywhere(job), joined.ranks.rank)
         if len(self.state) < 2:
             self.state = initial_state(ready, modules, optimizer)
         return ready
 
     def _run(self, ready: Ready, joined: Joined, seen: Seen, training: bool) -> dict[str, Tensor]:
         """Runs the program, and does to the modules what a user finds there after a step."""
-        with breaking(joined.transport), torch.no_grad():
+        with breaking(joined.transport), torch.no_grad(), _without_casts(joined.device):
             found = ready.run(joined.held.tensors, seen.batch, self.state)
             keep(self.state, found)
             running.keep_buffers(found, joined.held.tensors)
@@ -112,3 +117,13 @@ class Engine:
     def _merged(self, ready: Ready, found: dict[str, Tensor]) -> Any:
         made = running.outputs(ready, found, self.table.num_stages - 1, self.options.num_microbatches)
         return None if made is None else merge_chunks(made, self.options.output_merge_spec)
+
+
+def _without_casts(device: torch.device) -> torch.autocast:
+    """Programs contain the casts that they were traced with; what runs them adds none."""
+    return torch.autocast(device.type, enabled=False)
+
+
+def _with_attributes(loss_fn: Any) -> list[Any]:
+    """The loss function, if it is an object with a state of its own."""
+    return [] if loss_fn is None or isinstance(loss_fn, FunctionType | MethodType | BuiltinFunctionType) else [loss_fn]

@@ -1,10 +1,13 @@
-"""`Held`: the parameters and buffers of this rank's modules, looked up once and checked to be the same ever after."""
+"""`Held`: the parameters and buffers of this rank's modules, looked up once and again whenever a module changed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+
+from funpipe.interop.pipelining.engine.constants import Same
+from funpipe.interop.pipelining.engine.marks import Marks, marks_of
 
 
 @dataclass(eq=False)
@@ -13,40 +16,67 @@ class Held:
 
     Args:
         modules: by stage.
+        stages: whose `submod` they are; a module that is put in its place is taken from there.
+        others: further things whose attributes decide what is traced: the loss function.
     """
 
     modules: Mapping[int, nn.Module]
+    stages: Sequence[Any] = ()
+    others: Sequence[Any] = ()
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    places: list[tuple[dict[str, Any], str, Tensor]] = field(default_factory=list)
-    parts: list[nn.Module] = field(default_factory=list)
+    looks: int = 0
+    versions: dict[Any, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.look()
 
     def look(self) -> None:
         """Looks everything up again."""
-        self.tensors, self.places, self.parts = {}, [], []
-        for stage, module in self.modules.items():
-            self.parts += list(module.modules())
-            for name, where, key, tensor in _tensors(module):
-                self.tensors[f"{stage}.{name}"] = tensor
-                self.places.append((where, key, tensor))
+        self.modules = {**self.modules, **{s.stage_index: s.submod for s in self.stages}}
+        found = {f"{stage}.{name}": t for stage, module in self.modules.items() for name, t in _tensors(module)}
+        self.tensors, self.looks = found, self.looks + 1
+        self.addresses = [_address(t) for t in found.values()]
+        self.parts = [part for module in self.modules.values() for part in module.modules()]
+        self.marks = _marks(self.parts, self.others)
+        kinds = [(name, t.shape, t.dtype, t.device) for name, t in found.items() if not nn.parameter.is_lazy(t)]
+        self.print = (*map(Same, self.parts), *self.marks.key, *kinds)
+        self.version = self.versions.setdefault(self.print, len(self.versions))
+
+    def settle(self) -> None:
+        """Takes what tracing did to attributes of modules as it is: a call counted, but no tensor kept."""
+        version = self.version
+        self.marks.take_back()
+        self.look()
+        self.versions[self.print] = self.version = version
 
     @property
     def mode(self) -> tuple[Any, ...]:
         """What of the modules decides what is traced: what they hold, their modes, what is trained."""
-        if any(where.get(key) is not tensor for where, key, tensor in self.places):
+        if self._changed():
             self.look()
-        trained = [tensor.requires_grad for _, _, tensor in self.places]
-        return (*[part.training for part in self.parts], *trained)
+        trained = [tensor.requires_grad for tensor in self.tensors.values()]
+        return (self.version, *[part.training for part in self.parts], *trained)
+
+    def _changed(self) -> bool:
+        replaced = any(s.submod is not self.modules[s.stage_index] for s in self.stages)
+        return replaced or self.marks.changed() or [_address(t) for t in self.tensors.values()] != self.addresses
 
 
-def _tensors(module: nn.Module) -> Iterator[tuple[str, dict[str, Any], str, Tensor]]:
-    """Each parameter and buffer under its first name, and where the module that owns it keeps it."""
+def _marks(parts: Sequence[nn.Module], others: Sequence[Any]) -> Marks:
+    inside = [part for other in others if isinstance(other, nn.Module) for part in other.modules()]
+    return marks_of(parts, [*inside, *(other for other in others if not isinstance(other, nn.Module))])
+
+
+def _address(tensor: Tensor) -> int:
+    """Where a tensor's memory is; it changes with `.data` and `.to()`. Subclasses may have none."""
+    return tensor.data_ptr() if type(tensor) in (Tensor, nn.Parameter) else 0
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Each parameter and buffer under its first name."""
     seen: set[int] = set()
     for path, part in module.named_modules():
-        for where in (part._parameters, part._buffers):
-            for key, tensor in where.items():
-                if tensor is not None and id(tensor) not in seen:
-                    seen.add(id(tensor))
-                    yield f"{path}.{key}" if path else key, where, key, tensor
+        for key, tensor in (*part._parameters.items(), *part._buffers.items()):
+            if tensor is not None and id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield f"{path}.{key}" if path else key, tensor

@@ -107,15 +107,15 @@ def _positional(
     """The positional inputs that are given here: all of a first stage; of a later one those passed by keyword."""
     if wiring is None:
         return dict(enumerate(args)) if stage == 0 else {}
-    here = {k: a for k, a in enumerate(wiring) if a.stage is None and (stage == 0 or a.index in kwargs)}
-    return {k: _argument(a, args, kwargs, stage) for k, a in here.items()}
+    mine = [(k, a) for k, a in enumerate(wiring) if a.stage is None]
+    return {k: _argument(a, args, kwargs, stage) for k, a in mine if stage == 0 or kwargs.keys() & set(a.ways)}
 
 
 def _argument(a: Argument, args: tuple[Any, ...], kwargs: Mapping[str, Any], stage: int) -> Any:
-    if isinstance(a.index, int) and a.index < len(args):
-        return args[a.index]
-    if isinstance(a.index, str) and a.index in kwargs:
-        return kwargs[a.index]
+    given: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
+    found = [given[way] for way in a.ways if way in given]
+    if found:
+        return found[0]
     what = f"the keyword argument {a.index!r}" if isinstance(a.index, str) else f"positional argument {a.index}"
     raise PipeValueError(
         f"stage {stage} was traced with {what}, and it is not among the {len(args)} positional and "

@@ -84,12 +84,13 @@ class Joined:
         return self.transport.numbers_told()
 
 
-def join(stages: Sequence[Any], table: Table) -> Joined:
+def join(stages: Sequence[Any], table: Table, others: Sequence[Any] = ()) -> Joined:
     """Connects the ranks of a schedule; all of them call it.
 
     Args:
         stages: this rank's.
         table: of all ranks.
+        others: further things whose attributes decide what is traced.
 
     Raises:
         PipeValueError: the stages of all ranks are not those of the table.
@@ -106,7 +107,7 @@ def join(stages: Sequence[Any], table: Table) -> Joined:
     device = _device(first, modules)
     connected = _mesh(first.group, device) if ranks.size > 1 else None
     transport = transport_of(connected) if connected is not None else None
-    return Joined(ranks, Held(modules), wirings, several, connected, transport, device)
+    return Joined(ranks, Held(modules, stages, others), wirings, several, connected, transport, device)
 
 
 def _checked(stages: Sequence[Any], table: Table, ranks: Ranks) -> tuple[str, dict[int, Wiring], Any]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from funpipe.interop.pipelining.engine.call import Call
+from funpipe.interop.pipelining.engine.constants import constant
 from funpipe.interop.pipelining.engine.inputs import Own
 from funpipe.interop.pipelining.trees import flatten
 
@@ -28,13 +29,27 @@ def leaves_of(call: Call) -> tuple[list[Any], tuple[Any, ...]]:
         (leaf.shape, leaf.stride(), leaf.dtype, leaf.requires_grad) if type(leaf) is Tensor else _other(leaf)
         for leaf in leaves
     ]
-    return leaves, (structure, *kinds)
+    return leaves, (structure, *kinds, *_overlaps(leaves))
+
+
+def _overlaps(leaves: list[Any]) -> list[tuple[int, int, int]]:
+    """The tensors that lie in the memory of an earlier one: which, in which one's, and how far from its start."""
+    first: dict[int, tuple[int, int]] = {}
+    found: list[tuple[int, int, int]] = []
+    for i, leaf in enumerate(leaves):
+        if type(leaf) is not Tensor or leaf.layout is not torch.strided:
+            continue
+        offset = int(leaf.storage_offset())
+        whole, start = first.setdefault(leaf.untyped_storage().data_ptr(), (i, offset))
+        if whole != i:
+            found.append((i, whole, offset - start))
+    return found
 
 
 def _other(leaf: Any) -> Any:
     if isinstance(leaf, Tensor):
         return (type(leaf), leaf.shape, leaf.stride(), leaf.dtype, leaf.requires_grad)
-    return repr(leaf)
+    return constant(leaf)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from funpipe.backends import Executable
 from funpipe.interop.pipelining.engine.function import LOSS
+from funpipe.interop.pipelining.engine.hooks import accumulate, has_hooks
 from funpipe.interop.pipelining.engine.inputs import Own
 from funpipe.interop.pipelining.engine.planning import Planned
 
@@ -102,10 +103,19 @@ def add_gradients(found: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> No
     """
     for name, gradient in found.items():
         param = held[name]
-        if param.grad is None:
-            param.grad = gradient
+        if has_hooks(param):
+            accumulate(param, gradient)
+        elif param.grad is None:
+            param.grad = _laid_out_as(param, gradient)
         else:
             param.grad.add_(gradient)
+
+
+def _laid_out_as(param: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient with the parameter's strides, which fused optimizers rely on."""
+    if param.stride() == gradient.stride():
+        return gradient
+    return torch.empty_like(param, requires_grad=False).copy_(gradient)
 
 
 def results(found: Mapping[str, Tensor], name: str, count: int) -> list[Tensor]:

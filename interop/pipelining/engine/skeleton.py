@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from funpipe.interop.pipelining.engine.constants import constant
 from funpipe.interop.pipelining.errors import PipeTypeError
 from funpipe.interop.pipelining.hidden import holds_tensors
 from funpipe.interop.pipelining.trees import flatten, unflatten
@@ -37,7 +38,7 @@ class Skeleton:
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal where the tree differs in the values of its tensors alone."""
-        return (self.structure, *[leaf if isinstance(leaf, Hole) else repr(leaf) for leaf in self.leaves])
+        return (self.structure, *[leaf if isinstance(leaf, Hole) else constant(leaf) for leaf in self.leaves])
 
     @property
     def names(self) -> tuple[str, ...]:
