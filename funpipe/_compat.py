@@ -38,7 +38,19 @@ def through_compiled() -> Iterator[None]:
         return
     from torch._dynamo import config
 
-    with config.patch(error_on_nested_fx_trace=False):
+    with config.patch(error_on_nested_fx_trace=False), warnings.catch_warnings():
+        # The hooks are those that note which module an operation belongs to; once more does no harm.
+        warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global hooks", UserWarning)
+        yield
+
+
+@contextmanager
+def without_compiling() -> Iterator[None]:
+    """While open, modules and functions that are compiled run as if they were not; generated code takes no fakes."""
+    if "torch._dynamo" not in sys.modules:  # as above
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
         yield
 
 

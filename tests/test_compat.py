@@ -54,6 +54,21 @@ def test_through_compiled_modules_goes_the_trace(in_place):
         make_fx(called, tracing_mode="fake")(torch.ones(1, 2))
 
 
+def test_compiled_modules_run_as_they_are_without_compiling():
+    class Counting(torch.nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += not torch.compiler.is_compiling()
+            return x
+
+    module = Counting()
+    called = torch.compile(module, backend="eager")
+    with _compat.without_compiling():
+        called(torch.ones(1))
+    assert module.calls == 1
+
+
 def test_generated_code_is_collected_and_put_back():
     """The only way to see what Inductor wrote: if it moves, no order of communication can be read back."""
     from torch._inductor.graph import GraphLowering

@@ -1,6 +1,7 @@
 """`Engine`: plans a step at its first call and whenever something changes, and runs it."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
@@ -12,12 +13,13 @@ from funpipe.interop.pipelining.engine import running
 from funpipe.interop.pipelining.engine.call import Call
 from funpipe.interop.pipelining.engine.calls import Calls, Mode, Seen
 from funpipe.interop.pipelining.engine.joining import Joined, join
-from funpipe.interop.pipelining.engine.keeping import initial_state, keep, require_apart
+from funpipe.interop.pipelining.engine.keeping import follow, initial_state, keep, require_apart, require_unchanged
 from funpipe.interop.pipelining.engine.options import Options
 from funpipe.interop.pipelining.engine.planning import Local, plan
 from funpipe.interop.pipelining.engine.running import Ready
 from funpipe.interop.pipelining.engine.shared import add_up
 from funpipe.interop.pipelining.microbatch import merge_chunks
+from funpipe.programs import Programs
 from funpipe.runtime import Job, breaking, compile_everywhere
 from funpipe.schedules import Table, forward_only
 
@@ -38,6 +40,8 @@ class Engine:
     joined: Joined | None = None
     ready: dict[tuple[int, ...], Ready] = field(default_factory=dict)
     state: dict[str, Tensor] = field(default_factory=dict)
+    updating: Programs | None = None
+    looks: int = 0
 
     def __post_init__(self) -> None:
         self.calls = Calls(self.options, self.table.num_stages)
@@ -85,6 +89,9 @@ class Engine:
             planned = plan(Local(joined.ranks, table, self.options, modules, owns, joined.wirings, *mode))
         finally:
             joined.held.settle()
+        if optimizer is not None:
+            require_unchanged(self.updating or planned.programs, planned.programs)
+            self.updating = planned.programs
         job = Job(
             planned.programs,
             joined.ranks.rank,
@@ -103,6 +110,7 @@ class Engine:
     def _run(self, ready: Ready, joined: Joined, seen: Seen, training: bool) -> dict[str, Tensor]:
         """Runs the program, and does to the modules what a user finds there after a step."""
         with breaking(joined.transport), torch.no_grad(), _without_casts(joined.device):
+            self._follow(ready, joined, training)
             found = ready.run(joined.held.tensors, seen.batch, self.state)
             keep(self.state, found)
             running.keep_buffers(found, joined.held.tensors)
@@ -114,14 +122,21 @@ class Engine:
             running.give_back(found, seen.owns())
         return found
 
+    def _follow(self, ready: Ready, joined: Joined, training: bool) -> None:
+        """Takes over what was done to parameters since the step before, where the step updates them itself."""
+        if training and self.options.optimizer is not None and self.looks != joined.held.looks:
+            follow(ready, joined.held.tensors, self.state)
+            joined.held.look()
+            self.looks = joined.held.looks
+
     def _merged(self, ready: Ready, found: dict[str, Tensor]) -> Any:
         made = running.outputs(ready, found, self.table.num_stages - 1, self.options.num_microbatches)
         return None if made is None else merge_chunks(made, self.options.output_merge_spec)
 
 
-def _without_casts(device: torch.device) -> torch.autocast:
+def _without_casts(device: torch.device) -> AbstractContextManager[Any]:
     """Programs contain the casts that they were traced with; what runs them adds none."""
-    return torch.autocast(device.type, enabled=False)
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 
 def _with_attributes(loss_fn: Any) -> list[Any]:

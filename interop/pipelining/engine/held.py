@@ -35,7 +35,8 @@ class Held:
         self.modules = {**self.modules, **{s.stage_index: s.submod for s in self.stages}}
         found = {f"{stage}.{name}": t for stage, module in self.modules.items() for name, t in _tensors(module)}
         self.tensors, self.looks = found, self.looks + 1
-        self.addresses = [_address(t) for t in found.values()]
+        self.placed = [t for t in found.values() if type(t) in (Tensor, nn.Parameter)]
+        self.addresses = [t.data_ptr() for t in self.placed]
         self.parts = [part for module in self.modules.values() for part in module.modules()]
         self.marks = _marks(self.parts, self.others)
         kinds = [(name, t.shape, t.dtype, t.device) for name, t in found.items() if not nn.parameter.is_lazy(t)]
@@ -58,18 +59,14 @@ class Held:
         return (self.version, *[part.training for part in self.parts], *trained)
 
     def _changed(self) -> bool:
+        """Whether something is another object, or lies elsewhere, as after `.data = ` and `.to()`."""
         replaced = any(s.submod is not self.modules[s.stage_index] for s in self.stages)
-        return replaced or self.marks.changed() or [_address(t) for t in self.tensors.values()] != self.addresses
+        return replaced or self.marks.changed() or [t.data_ptr() for t in self.placed] != self.addresses
 
 
 def _marks(parts: Sequence[nn.Module], others: Sequence[Any]) -> Marks:
     inside = [part for other in others if isinstance(other, nn.Module) for part in other.modules()]
     return marks_of(parts, [*inside, *(other for other in others if not isinstance(other, nn.Module))])
-
-
-def _address(tensor: Tensor) -> int:
-    """Where a tensor's memory is; it changes with `.data` and `.to()`. Subclasses may have none."""
-    return tensor.data_ptr() if type(tensor) in (Tensor, nn.Parameter) else 0
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

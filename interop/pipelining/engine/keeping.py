@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,44 @@ def require_apart(modules: Mapping[int, nn.Module], shared: Sequence[Shared]) ->
             f"optimizer= with the parameter {name!r} of stage {stage}, which another stage uses too, is not supported: "
             "leave optimizer= away and step an optimizer of torch.optim after step()."
         )
+
+
+def require_unchanged(old: Programs, new: Programs) -> None:
+    """Raises where the parameters that a step updates are not those of the step before: their state would not fit.
+
+    Args:
+        old, new: of all ranks, so that all of them raise.
+    """
+    before, now = _trained(old), _trained(new)
+    odd = next((leaf for leaf in {**before, **now} if before.get(leaf) != now.get(leaf)), None)
+    if odd is not None:
+        stage, _, name = odd.partition(".")
+        raise PipeNotImplementedError(
+            f"the parameter {name!r} of stage {stage} was frozen, freed, or given another shape or dtype after the "
+            "first step of a schedule with optimizer=: make a new schedule, or leave optimizer= away and step an "
+            "optimizer of torch.optim after step()."
+        )
+
+
+def follow(ready: Ready, held: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Takes the values of parameters that the user replaced into the state, and makes them views of it again.
+
+    Args:
+        ready: the step.
+        held: parameters and buffers by stage and name.
+        state: the optimizer's.
+    """
+    for bucket in ready.planned.programs.layout.buckets:
+        flat = state.get(f"bucket.{bucket.name}")
+        for slot in bucket.slots if flat is not None else ():
+            param, own = held[slot.leaf], slot.view(flat)
+            if param.data_ptr() != own.data_ptr():
+                own.copy_(param.detach())
+                param.data = own
+
+
+def _trained(programs: Programs) -> dict[str, tuple[Any, ...]]:
+    return {s.leaf: (s.shape, b.dtype) for b in programs.layout.buckets for s in b.slots}
 
 
 def _gathered(programs: Programs, name: str, modules: Mapping[int, nn.Module]) -> Tensor:

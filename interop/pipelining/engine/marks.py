@@ -69,7 +69,7 @@ def marks_of(parts: Sequence[nn.Module], others: Sequence[Any] = ()) -> Marks:
     """
     dicts = [where for thing in (*parts, *others) for where in _dicts(thing)]
     entries = [(where, name, value) for where in dicts for name, value in where.items() if name not in _OF_MODULES]
-    leaves = {id(thing.__dict__[n]) for thing in parts for n in _LEAVES}
+    leaves = {id(thing.__dict__.get(n)) for thing in parts for n in _LEAVES}
     values = [(name, _key(value)) for where, name, value in entries if id(where) not in leaves]
     return Marks(entries, [(where, len(where)) for where in dicts], tuple(values))
 

@@ -206,9 +206,7 @@ def test_wires_go_from_any_stage_to_any_other_and_carry_arguments():
 
 
 def test_an_argument_that_was_traced_and_is_missing_is_an_error():
-    with pytest.raises(
-        fp.FunpipeError, match="stage 0 was traced with positional argument 1, and it is not"
-    ):
+    with pytest.raises(fp.FunpipeError, match="stage 0 was traced with positional argument 1, and it is not"):
         engine([Add()], wirings=[(Argument(None, 0), Argument(None, 1))]).step(Call((batch()[0],)), training=False)
 
 

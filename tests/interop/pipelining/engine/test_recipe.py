@@ -37,3 +37,13 @@ def test_what_is_copied_has_no_recipe():
     leaves, owns = seen(call)
     assert recipe(leaves, owns) is not None
     assert recipe([], owns) is None
+
+
+def test_arguments_that_share_memory_have_another_key():
+    x, tokens = torch.zeros(4), torch.zeros(4, 5)
+    same, apart = (leaves_of(Call((x,), target=y))[1] for y in (x, x.clone()))
+    assert same != apart
+    shifted, later = (leaves_of(Call((t[:, :-1],), target=t[:, 1:]))[1] for t in (tokens, torch.ones(4, 5)))
+    assert shifted == later
+    rows = torch.zeros(8, 2)
+    assert len({leaves_of(Call((rows[i : i + 2],)))[1] for i in range(6)}) == 1
