@@ -12,6 +12,7 @@ from torch import fx
 
 from funpipe._typing import TensorType
 from funpipe.stages.stage import Region
+from funpipe.tracing.fake import contiguous
 
 aten = torch.ops.aten
 
@@ -38,7 +39,7 @@ def kernel(region: Region, pairs: Sequence[tuple[str, str]], wanted: frozenset[s
 
     Args:
         region: the region.
-        pairs: accumulators with the value that is added to each; of the same type.
+        pairs: accumulators with the value that is added to each; of the same type, but for strides: theirs are of rows.
         wanted: the outputs that something other than an accumulator reads.
 
     Returns:
@@ -59,7 +60,7 @@ def kernel(region: Region, pairs: Sequence[tuple[str, str]], wanted: frozenset[s
     outputs = tuple(n for n in region.outputs if n in wanted)
     graph.output(tuple(copies[values[n]] for n in outputs))
     graph.eliminate_dead_code()
-    types = [region.types[n] for n in region.inputs] + [region.types[value] for _, value in pairs]
+    types = [region.types[n] for n in region.inputs] + [contiguous(region.types[value]) for _, value in pairs]
     inputs = (*region.inputs, *accumulators)
     return Kernel(fx.GraphModule({}, graph), inputs, outputs, tuple(types))
 

@@ -30,7 +30,7 @@ class Shared:
         count = source.table.num_microbatches
         self.types = value_types(source.outline, source.stages, self.layout, count, source.batch_dims)
         self.makers = source.makers
-        trains = any(s.terms for s in source.stages)
+        trains = any(len(s.regions) > 1 for s in source.stages)  # of frozen parameters only gradients of inputs
         self.kinds = _kinds(source.table) if trains else [{"F"}] * len(source.stages)
         self.differentiates = any(kinds != {"F"} for kinds in self.kinds)
         self.readers: dict[str, dict[int, None]] = {}

@@ -133,14 +133,15 @@ def mesh_of(group: dist.ProcessGroup, *, device: str | torch.device | None = Non
 
     Args:
         group: of torch; its ranks are the pipeline's.
-        device: where this process's tensors live, as for `mesh`; the CPU only where the group is not all processes.
+        device: where this process's tensors live, as for `mesh`; the CPU only where the group is not all processes
+            in their order.
         timeout: seconds that a message or collective may take before it is an error.
 
     Returns:
         This process's place.
 
     Raises:
-        MeshError: the group is a part of all processes, and the tensors live on GPUs.
+        MeshError: the group is a part of all processes, or orders them otherwise, and the tensors live on GPUs.
 
     Example:
         >>> alone = mesh(pp=1, device="cpu")
@@ -150,15 +151,15 @@ def mesh_of(group: dist.ProcessGroup, *, device: str | torch.device | None = Non
         >>> part.close()
         >>> alone.close()
     """
-    if group.size() == dist.get_world_size():
-        return mesh(pp=group.size(), device=device, timeout=timeout)
+    ranks = dist.get_process_group_ranks(group)
+    if ranks == list(range(dist.get_world_size())):
+        return mesh(pp=len(ranks), device=device, timeout=timeout)
     place = _device(device)
     if place.type != "cpu":
         raise MeshError(
-            f"a group of {group.size()} of {dist.get_world_size()} processes makes no mesh of GPUs; use "
+            f"a group of the processes {ranks} of {dist.get_world_size()} makes no mesh of GPUs; use "
             "fp.mesh(pp=..., dp=...), which arranges all processes."
         )
-    ranks = dist.get_process_group_ranks(group)
     alone = dist.new_group([dist.get_rank()], use_local_synchronization=True)
     assert isinstance(alone, dist.ProcessGroup)
     arranged = DeviceMesh.from_group([alone, group], place.type, mesh=[ranks], mesh_dim_names=("dp", "pp"))

@@ -9,6 +9,7 @@ from torch import fx
 
 from funpipe._typing import TensorType
 from funpipe.stages.stage import Kind, Region
+from funpipe.tracing.identifier import identifier
 from funpipe.tracing.operators import base_of, is_view
 
 aten = torch.ops.aten
@@ -69,7 +70,7 @@ def region(kind: Kind, stage: int, cut: Cut, outputs: list[fx.Node], given: set[
     """
     graph, copies, outside = fx.Graph(), {}, set(cut.outside)
     for i, node in enumerate(cut.outside):
-        copies[node] = graph.placeholder(f"x{i}_{value_name(node)}".replace(".", "_"))
+        copies[node] = graph.placeholder(identifier(f"x{i}_{value_name(node)}"))
         copies[node].meta["val"] = node.meta["val"]
     for node in cut.inside:
         copies[node] = graph.node_copy(node, copies.__getitem__)

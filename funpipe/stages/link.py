@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from funpipe._errors import StageError
 from funpipe.stages.piece import Piece, named
 from funpipe.stages.stage import Stage
 from funpipe.tracing.part import gradient_of
@@ -47,6 +48,9 @@ def link(pieces: Sequence[Piece], wires: Wires) -> tuple[Stage, ...]:
     Returns:
         The stages, as a partition of a model that was traced whole would have them.
 
+    Raises:
+        StageError: a stage waits for a gradient that its reader does not give.
+
     Example:
         >>> import torch
         >>> from funpipe.tracing.part import Leaf, Part
@@ -64,9 +68,14 @@ def link(pieces: Sequence[Piece], wires: Wires) -> tuple[Stage, ...]:
     names: dict[str, str] = {}
     for (reader, name), (maker, output) in wires.items():
         names[f"batch.{reader}.{name}"] = pieces[maker].outputs[output]
+        leaf = gradient_of(output, reader_of(reader, name))
         if name in pieces[reader].gradients:
-            leaf = gradient_of(output, reader_of(reader, name))
             names[f"batch.{maker}.{leaf}"] = pieces[reader].gradients[name]
+        elif f"{maker}.{leaf}" in pieces[maker].batch:
+            raise StageError(
+                f"stage {maker} waits for a gradient of its output {output!r}, and stage {reader}, which reads it as "
+                f"{name!r}, gives none: trace the parts of both with, or both without, that leaf trained."
+            )
     return tuple(_linked(piece.stage, names) for piece in pieces)
 
 

@@ -12,10 +12,8 @@ from funpipe._typing import TensorType
 from funpipe.stages.partition import partition
 from funpipe.stages.split_backward import split_backward
 from funpipe.stages.stage import Region, Stage
+from funpipe.tracing.part import INPUT
 from funpipe.tracing.traced import Traced
-
-INPUT = "batch."
-"""Begins the name under which a part's `Traced` has the gradient of an input."""
 
 
 @dataclass(frozen=True, eq=False)

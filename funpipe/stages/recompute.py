@@ -10,6 +10,7 @@ from funpipe._typing import TensorType
 from funpipe.stages.save import save
 from funpipe.stages.saved import nodes_of, returned
 from funpipe.stages.stage import Region, Stage
+from funpipe.tracing.identifier import identifier
 from funpipe.tracing.operators import is_view
 
 
@@ -70,7 +71,7 @@ class _Backward:
 
     def _placeholder(self, index: int, name: str) -> None:
         nodes = [part[name] for part in (self.old, self.given) if name in part]
-        made = self.graph.placeholder(f"x{index}_{name}".replace(".", "_"))
+        made = self.graph.placeholder(identifier(f"x{index}_{name}"))
         made.meta["val"] = nodes[0].meta["val"]
         self.copies |= dict.fromkeys(nodes, made)
 

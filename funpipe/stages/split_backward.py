@@ -21,6 +21,7 @@ from funpipe.stages.partition import crossing
 from funpipe.stages.saved import returned
 from funpipe.stages.sources import Sources, ancestors, owner_of
 from funpipe.stages.stage import Kind, Region, Stage, again
+from funpipe.tracing.identifier import identifier
 from funpipe.tracing.operators import base_of
 
 aten = torch.ops.aten
@@ -102,7 +103,7 @@ class _Halves:
             return None
         graph, copies = fx.Graph(), {}
         for i, node in enumerate(cut.outside):
-            copies[node] = graph.placeholder(f"x{i}_{self.names[node]}".replace(".", "_"))
+            copies[node] = graph.placeholder(identifier(f"x{i}_{self.names[node]}"))
             copies[node].meta["val"] = node.meta["val"]
         for node in cut.inside:
             copies[node] = graph.node_copy(node, copies.__getitem__)

@@ -7,6 +7,7 @@ import torch
 from torch import fx
 
 from funpipe._errors import TraceError
+from funpipe.tracing.identifier import identifier
 from funpipe.tracing.operators import IDENTITIES, is_random, is_view
 from funpipe.tracing.traced import Mark
 
@@ -58,7 +59,7 @@ class Assembly:
 
     def _placeholder(self, node: fx.Node) -> fx.Node:
         kind, name = next(self._leaves)
-        copy = self.graph.placeholder(f"{kind}_{name}".replace(".", "_"))
+        copy = self.graph.placeholder(identifier(f"{kind}_{name}"))
         copy.meta = {"val": node.meta["val"], "leaf": (kind, name)}
         return copy
 
@@ -101,9 +102,9 @@ def _flat(value: Any) -> list[fx.Node]:
 def _again_text(node: fx.Node) -> str:
     where = " in ".join(str(w) for w in (node.meta["source"], node.meta["path"] or None) if w)
     return (
-        f"the backward draws random numbers: {node.target} at {where or 'an unknown line'}. A checkpoint computes a part "
-        "with random operations again, and would draw others than the forward did. Take dropout out of the checkpoint, "
-        "switch it off (p=0), or leave the checkpoint away."
+        f"the backward draws random numbers: {node.target} at {where or 'an unknown line'}. A checkpoint computes a "
+        "part with random operations again, and would draw others than the forward did. Take dropout out of the "
+        "checkpoint, switch it off (p=0), or leave the checkpoint away."
     )
 
 

@@ -22,6 +22,9 @@ from funpipe.tracing.where import noting_where
 
 Named = dict[str, Tensor]
 
+INPUT = ".batch."
+"""Begins the name of an input's gradient: no parameter of a module begins with a dot."""
+
 PartFunction = Callable[[Named, Named, Named], tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]
 """Takes parameters, buffers and inputs by name; returns outputs and new buffers by name."""
 
@@ -70,7 +73,7 @@ class Part:
         {'y': Leaf(type=TensorType(shape=(4, 2), stride=(2, 1), dtype=torch.float32, device='cpu'), trained=True)}
         >>> traced = part.trace({"y": ("next",)})
         >>> list(traced.batch), list(traced.gradients)
-        (['x', 'gradient.y.next'], ['w'])
+        (['x', 'gradient.y<-next'], ['w'])
     """
 
     function: PartFunction
@@ -90,7 +93,7 @@ class Part:
         mode = _compat.fake_mode()
         given = [_fakes(leaves, mode) for leaves in (self.params, self.buffers, self.inputs)]
         try:
-            with mode, torch.enable_grad():
+            with mode, torch.enable_grad(), _compat.without_compiling():
                 outputs, _ = self.function(*given)
         except FunpipeError:
             raise
@@ -103,12 +106,12 @@ class Part:
 
         Args:
             readers: for each output those that read it and give a gradient for it; the sum of all is its gradient.
-                Each is a leaf of the batch, `gradient.OUTPUT.READER`.
+                Each is a leaf of the batch, `gradient.OUTPUT<-READER`.
             differentiate: False traces the forward alone.
 
         Returns:
             The graph. Its gradients are those of the trained parameters, by name, and those of the trained inputs, by
-            `batch.NAME`; each of these has one place, and is zero where nothing depends on the input.
+            `.batch.NAME`; each of these has one place, and is zero where nothing depends on the input.
 
         Raises:
             TraceError: as for `funpipe.trace`.
@@ -121,7 +124,7 @@ class Part:
 
 def gradient_of(output: str, reader: str) -> str:
     """The name of the batch leaf in which a reader gives its gradient of an output."""
-    return f"gradient.{output}.{reader}"
+    return f"gradient.{output}<-{reader}"
 
 
 def _fakes(leaves: Mapping[str, Leaf], mode: object) -> Named:
@@ -168,7 +171,7 @@ class _Pullback:
         with torch.set_grad_enabled(bool(self.trained)), noting_where() as paths:
             outputs, new = self.part.function(params, dict(buffers), inputs)
         self.modules = tuple(paths.called)
-        rows = {n: value.contiguous() for n, value in outputs.items()}
+        rows = {n: _rows(value) for n, value in outputs.items()}
         results = rows | {f"buffer.{n}": leaf for n, leaf in new.items()}
         self.outputs = list(results)
         first, *others = (value.detach() for value in results.values())
@@ -180,24 +183,30 @@ class _Pullback:
 
     def _gradients(self, outputs: Mapping[str, Tensor], params: Named, inputs: Named, batch: Named) -> list[Tensor]:
         """Those of parameters that are used, and of all inputs: whoever made an input waits for its gradient."""
+        leaves = {**params, **{f"{INPUT}{n}": leaf for n, leaf in inputs.items()}}
+        wanted = {n: leaf for n, leaf in leaves.items() if leaf.requires_grad}
         roots = self._roots(outputs, batch)
-        leaves = {n: leaf for n, leaf in params.items() if n in self.trained}
-        wanted = {**leaves, **{f"batch.{n}": leaf for n, leaf in inputs.items() if n in self.trained}}
-        if not roots or not wanted:
+        if not wanted:
             return []
-        found = torch.autograd.grad(list(roots), list(wanted.values()), list(roots.values()), allow_unused=True)
-        named = {n: _given(g, wanted[n], n in leaves) for n, g in zip(wanted, found, strict=True)}
+        found = _gradients_of(roots, list(wanted.values()))
+        named = {n: _given(g, leaf, n in params) for (n, leaf), g in zip(wanted.items(), found, strict=True)}
         made = {n: g for n, g in named.items() if g is not None}
         self.differentiated = list(made)
         return list(made.values())
 
-    def _roots(self, outputs: Mapping[str, Tensor], batch: Named) -> dict[Tensor, Tensor | None]:
-        """What is differentiated, with its gradient; of the loss that is one."""
-        if self.part.loss is not None:
-            loss = outputs[self.part.loss]
-            return {loss: None} if loss.requires_grad else {}
+    def _roots(self, outputs: Mapping[str, Tensor], batch: Named) -> list[tuple[Tensor, Tensor | None]]:
+        """What is differentiated, each with its gradient, which of the loss is one; the same tensor maybe twice."""
         given = {n: [batch[gradient_of(n, reader)] for reader in by] for n, by in self.readers.items()}
-        return {outputs[n]: _sum(gradients) for n, gradients in given.items() if gradients}
+        roots: list[tuple[Tensor, Tensor | None]] = [(outputs[n], _sum(found)) for n, found in given.items() if found]
+        loss = None if self.part.loss is None else outputs[self.part.loss]
+        return [(loss, None), *roots] if loss is not None and loss.requires_grad else roots
+
+
+def _gradients_of(roots: Sequence[tuple[Tensor, Tensor | None]], leaves: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    if not roots:
+        return [None] * len(leaves)
+    values, given = zip(*roots, strict=True)
+    return torch.autograd.grad(values, leaves, given, allow_unused=True)
 
 
 def _sum(gradients: Sequence[Tensor]) -> Tensor:
@@ -210,4 +219,11 @@ def _sum(gradients: Sequence[Tensor]) -> Tensor:
 def _given(gradient: Tensor | None, leaf: Tensor, is_param: bool) -> Tensor | None:
     if gradient is None and not is_param:
         return torch.zeros_like(leaf)
-    return gradient if is_param or gradient is None else gradient.contiguous()
+    return gradient if is_param or gradient is None else _rows(gradient)
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """A tensor laid out in rows; `contiguous` leaves any stride to a dimension of size 1."""
+    if tensor.stride() == contiguous(TensorType.of(tensor)).stride:
+        return tensor
+    return tensor.contiguous().view(-1).view(tensor.shape)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import funpipe as fp
 from funpipe._typing import TensorType
 from funpipe.backends.kernels import kernel
 from tests.programs.models import MODELS, programs_of
@@ -110,3 +111,14 @@ def test_the_region_itself_stays_as_it_was():
     before = programs.regions["B0"].as_text()
     Both(programs, "B0", pairs_of(programs))
     assert programs.regions["B0"].as_text() == before
+
+
+def test_accumulators_lie_in_rows_whatever_the_strides_of_what_is_added():
+    def loss(params, batch):
+        return (params["w"].t() * batch).sum()
+
+    traced = fp.trace(loss, {"w": torch.ones(3, 4)}, torch.ones(4, 3))
+    (stage,) = fp.stages.partition(traced, ())
+    value = stage.B.outputs[0]
+    assert stage.B.types[value].stride == (1, 3)
+    assert kernel(stage.B, [("acc.w.0", value)], frozenset()).types[-1].stride == (4, 1)

@@ -1,5 +1,10 @@
 """Stages that were traced one by one, connected."""
 
+from dataclasses import replace
+
+import pytest
+
+import funpipe as fp
 from funpipe.stages import crossing, link, readers
 from tests.stages.parts import WIRES, pieces
 
@@ -19,3 +24,10 @@ def test_a_skip_connection_goes_straight_to_its_reader_and_back():
 def test_readers_are_named_for_each_output():
     assert readers(WIRES, 0) == {"y": ("1.x", "2.s")}
     assert readers(WIRES, 2) == {}
+
+
+def test_a_gradient_that_its_reader_does_not_give_is_named():
+    made = pieces()
+    made[1] = replace(made[1], gradients={})
+    with pytest.raises(fp.FunpipeError, match="stage 0 waits for a gradient of its output 'y', and stage 1, .* 'x'"):
+        link(made, WIRES)

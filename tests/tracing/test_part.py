@@ -16,7 +16,7 @@ X = torch.linspace(0, 1, 12).reshape(4, 3).requires_grad_()
 
 def layer(params, buffers, inputs):
     h = torch.tanh(inputs["x"] @ params["w"])
-    return {"h": h, "skip": inputs["x"], "t": h.t()}, buffers
+    return {"h": h, "again": h, "skip": inputs["x"], "t": h.t()}, buffers
 
 
 def part(function=layer, **options):
@@ -40,7 +40,9 @@ def test_outputs_are_told_without_computing_them():
     assert found["t"].type.stride == (4, 1)  # rows, whatever the module's were
 
 
-@given(readers=st.dictionaries(st.sampled_from(["h", "skip", "t"]), st.sets(st.sampled_from("abc"), min_size=1)))
+@given(
+    readers=st.dictionaries(st.sampled_from(["h", "again", "skip", "t"]), st.sets(st.sampled_from("abc"), min_size=1))
+)
 def test_gradients_are_those_of_autograd(readers):
     traced = part().trace({n: sorted(by) for n, by in readers.items()})
     generator = torch.Generator().manual_seed(0)
@@ -53,7 +55,7 @@ def test_gradients_are_those_of_autograd(readers):
     roots = [outputs[n] for n in readers]
     total = [sum(given[gradient_of(n, r)] for r in sorted(by)) for n, by in readers.items()]
     wanted = torch.autograd.grad(roots, [W, X], total, allow_unused=True) if roots else (None, None)
-    for name, gradient in zip(("w", "batch.x"), wanted, strict=True):
+    for name, gradient in zip(("w", ".batch.x"), wanted, strict=True):
         if gradient is None:
             assert name not in made or not made[name].any()
         else:
@@ -62,8 +64,8 @@ def test_gradients_are_those_of_autograd(readers):
 
 def test_an_input_that_nothing_depends_on_has_a_gradient_of_zeros():
     traced = part(lambda p, b, i: ({"y": p["w"] * 2}, b)).trace({"y": ("next",)})
-    assert list(traced.gradients) == ["w", "batch.x"]
-    assert not run(traced, {"w": W, "x": X, "gradient.y.next": W})[-1].any()
+    assert list(traced.gradients) == ["w", ".batch.x"]
+    assert not run(traced, {"w": W, "x": X, gradient_of("y", "next"): W})[-1].any()
 
 
 def test_a_loss_is_differentiated_by_itself():
@@ -102,3 +104,24 @@ def test_random_numbers_are_drawn_only_where_that_is_allowed():
 def test_an_error_of_the_function_names_its_line():
     with pytest.raises(fp.FunpipeError, match=r"KeyError at .*test_part.*nothing"):
         part(lambda p, b, i: ({"y": p["nothing"]}, b)).outputs()
+
+
+def test_an_input_has_a_gradient_of_zeros_where_nobody_reads_what_the_part_returns():
+    traced = part().trace({})
+    assert list(traced.gradients) == [".batch.x"]
+    assert not run(traced, {"w": W, "x": X})[-1].any()
+
+
+def test_strides_are_those_of_rows_whatever_the_sizes():
+    def thin(p, b, i):
+        return {"y": i["x"][:, :1].t(), "none": i["x"][:0].t()}, b
+
+    traced = part(thin).trace({"y": ("next",)})
+    assert [node.meta["val"].stride() for node in traced.outputs.values()] == [(4, 1), (1, 1)]
+
+
+def test_a_part_with_a_loss_takes_gradients_of_its_other_outputs():
+    function = lambda p, b, i: ({"loss": (i["x"] @ p["w"]).sum(), "y": i["x"] * 2}, b)  # noqa: E731
+    traced = part(function, loss="loss").trace({"y": ("next",)})
+    *_, in_x = run(traced, {"w": W, "x": X, gradient_of("y", "next"): X})
+    torch.testing.assert_close(in_x, (torch.ones(4, 3) @ W.t() + 2 * X).detach())

@@ -1,5 +1,6 @@
 """Exchanges between the ranks of a schedule while a step is planned; an error of one is raised on all."""
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -45,7 +46,7 @@ class Ranks:
         Raises:
             PipeRuntimeError: another rank raised; this rank's own error is raised as it is.
         """
-        mine, error = _tried(make)
+        mine, error = _tried(make, sent=self.size > 1)
         if self.size == 1:
             return [_own(mine, error)]
         found: list[Any] = [None] * self.size
@@ -62,7 +63,7 @@ class Ranks:
         Raises:
             PipeRuntimeError: as for `gather`.
         """
-        mine, error = _tried(make) if self.rank == source else (None, None)
+        mine, error = _tried(make, sent=self.size > 1) if self.rank == source else (None, None)
         if self.size == 1:
             return _own(mine, error)
         found: list[Any] = [mine]
@@ -73,9 +74,13 @@ class Ranks:
         return rank if self.group is None else dist.get_global_rank(self.group, rank)
 
 
-def _tried(make: Callable[[], T]) -> tuple[T | Failed, Exception | None]:
+def _tried(make: Callable[[], T], sent: bool) -> tuple[T | Failed, Exception | None]:
+    """What is made, or why it cannot be; what is sent must be one that can be pickled, or the others would wait."""
     try:
-        return make(), None
+        made = make()
+        if sent:
+            pickle.dumps(made)
+        return made, None
     except Exception as error:  # raised again by `_own` or `_all`, when the other ranks know of it
         return Failed(f"{type(error).__name__}: {error}"), error
 
