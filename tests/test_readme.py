@@ -44,7 +44,7 @@ def test_both_commands_name_the_same_torch():
 def test_the_commands_run_what_exists():
     assert "examples/train_gpt.py" in command(README, "Train")
     assert (ROOT / "examples" / "train_gpt.py").exists()
-    assert command(README, "Test").rstrip().endswith("-m pytest")
+    assert "-m pytest" in command(README, "Test")
 
 
 def test_the_links_lead_somewhere():
