@@ -1,5 +1,6 @@
 """Tracing: a pure loss function becomes the joint graph of one microbatch."""
 
+from funpipe._errors import TraceError as TraceError
 from funpipe.tracing.part import Leaf as Leaf
 from funpipe.tracing.part import Part as Part
 from funpipe.tracing.trace import trace as trace

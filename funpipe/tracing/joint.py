@@ -58,6 +58,7 @@ class Joint:
     reducers: dict[str, str] = field(default_factory=dict)
     differentiated: list[str] = field(default_factory=list)
     modules: tuple[str, ...] = ()
+    what: str = "the loss function"
 
     def __call__(self, *given: list[Tensor]) -> list[Tensor]:
         params, buffers, batch = given

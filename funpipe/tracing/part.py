@@ -64,6 +64,7 @@ class Part:
         during: runs the backward, for functions that compute again in it (`torch.utils.checkpoint`) what they read
             from parameters and buffers: it is given both, and what to call.
         random: whether it may draw numbers from torch's own generator.
+        name: what it is called in errors.
 
     Example:
         >>> function = lambda params, buffers, inputs: ({"y": inputs["x"] @ params["w"]}, buffers)
@@ -83,6 +84,7 @@ class Part:
     loss: str | None = None
     during: Callable[[Named, Named, Callable[[], list[Tensor]]], list[Tensor]] | None = None
     random: bool = False
+    name: str = "the function"
 
     def outputs(self) -> dict[str, Leaf]:
         """What the part returns, found without computing anything; buffers are not among it.
@@ -98,7 +100,7 @@ class Part:
         except FunpipeError:
             raise
         except Exception as error:
-            raise TraceError(failure_text(error)) from error
+            raise TraceError(failure_text(error, self.name)) from error
         return {name: Leaf.of(value) for name, value in outputs.items()}
 
     def trace(self, readers: Mapping[str, Sequence[str]] | None = None, differentiate: bool = True) -> Traced:
@@ -163,6 +165,10 @@ class _Pullback:
     reducers: dict[str, str] = field(default_factory=dict)
     differentiated: list[str] = field(default_factory=list)
     modules: tuple[str, ...] = ()
+    what: str = ""
+
+    def __post_init__(self) -> None:
+        self.what = self.part.name
 
     def __call__(self, *given: list[Tensor]) -> list[Tensor]:
         params, buffers, batch = (dict(zip(n, v, strict=True)) for n, v in zip(self.names, given, strict=True))

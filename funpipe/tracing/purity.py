@@ -9,12 +9,13 @@ from funpipe._errors import TraceError
 from funpipe.tracing.operators import IDENTITIES, is_view, mutates, schema_of
 
 
-def check_pure(graph: fx.Graph, leaves: Sequence[tuple[str, str]]) -> None:
+def check_pure(graph: fx.Graph, leaves: Sequence[tuple[str, str]], function: str = "the loss function") -> None:
     """Raises where a traced graph writes to a leaf in place; only buffers may be written to, for they are returned.
 
     Args:
         graph: not yet free of mutation.
         leaves: the kind and name of each placeholder.
+        function: what was traced is called.
 
     Raises:
         TraceError: the leaf and the user's line are named.
@@ -25,7 +26,7 @@ def check_pure(graph: fx.Graph, leaves: Sequence[tuple[str, str]]) -> None:
         for written in _written(node) if mutates(node) else ():
             kind, name = kinds.get(_memory_of(written), ("", ""))
             if kind in ("param", "batch", "const"):
-                raise TraceError(_text(kind, name, (node.meta.get("custom") or {}).get("source")))
+                raise TraceError(_text(function, kind, name, (node.meta.get("custom") or {}).get("source")))
 
 
 def _written(node: fx.Node) -> Iterator[fx.Node]:
@@ -52,13 +53,13 @@ def _memory_of(node: fx.Node) -> fx.Node:
     return node
 
 
-def _text(kind: str, name: str, source: str | None) -> str:
+def _text(function: str, kind: str, name: str, source: str | None) -> str:
     what = {
         "param": f"the parameter {name!r}",
         "batch": f"the batch leaf {name!r}" if name else "the batch",
         "const": "a tensor that it closes over",
     }[kind]
     return (
-        f"the loss function writes to {what} in place, at {source or 'an unknown line'}. It has to be pure: write to a "
+        f"{function} writes to {what} in place, at {source or 'an unknown line'}. It has to be pure: write to a "
         "copy (x = x.clone()), or make the tensor a buffer and return its new value."
     )

@@ -75,8 +75,13 @@ def trace(
 
 
 class Function(Protocol):
-    """What is traced: lists of tensors in, a list of tensors out, whose names it knows once it has been called."""
+    """What is traced: lists of tensors in, a list of tensors out, whose names it knows once it has been called.
 
+    Attributes:
+        what: it is called in errors.
+    """
+
+    what: str
     outputs: list[str]
     reducers: dict[str, str]
     differentiated: list[str]
@@ -162,9 +167,9 @@ def raw_graph(
     except FunpipeError:
         raise
     except Exception as error:
-        raise TraceError(failure_text(error)) from error
-    flat, consts = _lift_constants(module)
-    check_pure(flat, [*leaves, *(("const", n) for n in consts)])
+        raise TraceError(failure_text(error, joint.what)) from error
+    flat, consts = _lift_constants(module, joint.what)
+    check_pure(flat, [*leaves, *(("const", n) for n in consts)], joint.what)
     constants = [fake_like(_leaf_type(c, device), mode) for c in consts.values()]
     for node, constant in zip(flat.find_nodes(op="placeholder")[len(leaves) :], constants, strict=True):
         node.meta["val"] = constant  # a step gets it on its own device, wherever it is now
@@ -172,7 +177,7 @@ def raw_graph(
     return without_mutation(flat, fakes), consts
 
 
-def _lift_constants(module: fx.GraphModule) -> tuple[fx.Graph, dict[str, Tensor]]:
+def _lift_constants(module: fx.GraphModule, what: str) -> tuple[fx.Graph, dict[str, Tensor]]:
     """The same graph with the tensors it closed over as placeholders after the others."""
     if not module.graph.find_nodes(op="get_attr"):
         return module.graph, {}
@@ -185,7 +190,7 @@ def _lift_constants(module: fx.GraphModule) -> tuple[fx.Graph, dict[str, Tensor]
         if node.op == "get_attr":
             name = str(node.target)
             if name not in consts:
-                consts[name] = _constant(getattr(module, name), node)
+                consts[name] = _constant(getattr(module, name), node, what)
                 placeholders[name] = graph.placeholder(f"const_{name}")
                 placeholders[name].meta = dict(node.meta)
             copies[node] = placeholders[name]
@@ -195,10 +200,10 @@ def _lift_constants(module: fx.GraphModule) -> tuple[fx.Graph, dict[str, Tensor]
     return graph, consts
 
 
-def _constant(value: Tensor, node: fx.Node) -> Tensor:
+def _constant(value: Tensor, node: fx.Node, what: str) -> Tensor:
     if value.requires_grad:
         raise TraceError(
-            f"the loss function closes over a tensor of shape {tuple(value.shape)} that requires a gradient"
+            f"{what} closes over a tensor of shape {tuple(value.shape)} that requires a gradient"
             f" ({node.target}): it would be a constant and never be trained. Pass it in params, or detach it."
         )
     return value.detach()
@@ -232,17 +237,22 @@ def trainable(params: Mapping[str, Tensor]) -> list[str]:
     return [n for n, leaf in wanted.items() if leaf.is_floating_point()]
 
 
-def failure_text(error: Exception) -> str:
-    """Why a function cannot be traced, with the user's line, and the remedy."""
+def failure_text(error: Exception, what: str) -> str:
+    """Why a function cannot be traced, with the user's line, and the remedy.
+
+    Args:
+        error: that it raised.
+        what: it is called.
+    """
     line = user_line_of(error) or "an unknown line"
     if _reads_a_value(error):
         return (
-            f"the loss function reads a tensor's value in Python at {line}. A traced function cannot branch on data or "
+            f"{what} reads a tensor's value in Python at {line}. A traced function cannot branch on data or "
             "call .item(), .tolist() or bool() on a tensor: use torch.where or a mask, or compute the value outside "
-            "the loss function and pass it in the batch."
+            "of it and pass it in the batch."
         )
     said = str(error).strip().rstrip(".")
-    return f"the loss function raised {type(error).__name__} at {line}: {said}. Correct that line, then trace again."
+    return f"{what} raised {type(error).__name__} at {line}: {said}. Correct that line, then trace again."
 
 
 def _reads_a_value(error: Exception) -> bool:

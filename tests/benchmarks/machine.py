@@ -52,7 +52,9 @@ def measured(pipeline: fp.Mesh, replicas: fp.Mesh, size: int, leaves: int = 2) -
         leaves: of the parameters: what a step does besides grows with them.
     """
     latency, bandwidth = link_of(_transport(pipeline), pipeline.shape.pp)
-    found = Machine(fp.planning.Link(bandwidth, latency), _reduction(replicas), _traffic(size), _overhead(pipeline, leaves))
+    found = Machine(
+        fp.planning.Link(bandwidth, latency), _reduction(replicas), _traffic(size), _overhead(pipeline, leaves)
+    )
     told = [found]
     torch.distributed.broadcast_object_list(told, src=0)
     return told[0]

@@ -217,7 +217,7 @@ def test_item_is_refused_with_the_line_and_the_remedy():
 
     text = raised_by(loss)
     assert f"{__file__}:{loss.__code__.co_firstlineno + 1}: return (x @ p[" in text
-    assert text.endswith("compute the value outside the loss function and pass it in the batch.")
+    assert text.endswith("compute the value outside of it and pass it in the batch.")
 
 
 def test_a_branch_on_data_is_refused_with_the_line():

@@ -1,7 +1,7 @@
 """A stage as a pure function: its module, called with what it is wired to, and on the last stage the loss."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -110,6 +110,7 @@ def part_of(function: StageFunction, wired: Mapping[str, Leaf], options: Options
         during=function.during,
         loss=LOSS if training and function.loss_fn is not None else None,
         random=True,
+        name="its module",
     )
 
 
@@ -128,5 +129,5 @@ def shape_of(function: StageFunction, part: Part) -> Shape:
         kept.append(skeleton)
         return tensors | {n: inputs[n] for passed in function.own.passed.values() for n in passed.names}, new
 
-    leaves = Part(noting, part.params, part.buffers, part.inputs).outputs()
+    leaves = replace(part, function=noting).outputs()
     return Shape(kept[0], leaves, function.own.passed)

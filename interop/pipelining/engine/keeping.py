@@ -74,13 +74,12 @@ def follow(ready: Ready, held: Mapping[str, Tensor], state: Mapping[str, Tensor]
         held: parameters and buffers by stage and name.
         state: the optimizer's.
     """
-    for bucket in ready.planned.programs.layout.buckets:
-        flat = state.get(f"bucket.{bucket.name}")
-        for slot in bucket.slots if flat is not None else ():
-            param, own = held[slot.leaf], slot.view(flat)
-            if param.data_ptr() != own.data_ptr():
-                own.copy_(param.detach())
-                param.data = own
+    here = [b for b in ready.planned.programs.layout.buckets if f"bucket.{b.name}" in state]
+    for slot, flat in ((slot, state[f"bucket.{b.name}"]) for b in here for slot in b.slots):
+        param, own = held[slot.leaf], slot.view(flat)
+        if param.data_ptr() != own.data_ptr():
+            own.copy_(param.detach())
+            param.data = own
 
 
 def _trained(programs: Programs) -> dict[str, tuple[Any, ...]]:

@@ -1,7 +1,8 @@
 """From the stages of all ranks to the programs of one step."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -12,15 +13,17 @@ from funpipe.interop.pipelining.engine.inputs import Own
 from funpipe.interop.pipelining.engine.options import Options
 from funpipe.interop.pipelining.engine.shapes import Shape, source_of
 from funpipe.interop.pipelining.engine.skeleton import Skeleton
-from funpipe.interop.pipelining.errors import PipeValueError
+from funpipe.interop.pipelining.errors import PipeRuntimeError, PipeValueError
 from funpipe.interop.pipelining.wiring import Argument
 from funpipe.passes import optimize
 from funpipe.programs import Form, Outline, Programs, lower
 from funpipe.schedules import Overlap, Table, Task
 from funpipe.stages import Piece, Stage, Wires, link, readers, told
-from funpipe.tracing import Part
+from funpipe.tracing import Part, TraceError
 
 Wiring = Sequence[Argument] | None
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +109,24 @@ def _chain(local: Local) -> tuple[dict[int, Part], list[Shape]]:
         return shape_of(function, parts[index])
 
     for index in range(local.table.num_stages):
-        shapes.append(local.ranks.tell(local.table.placement[index], lambda i=index: shape(i)))
+        shapes.append(local.ranks.tell(local.table.placement[index], lambda i=index: of_stage(i, lambda: shape(i))))
     return parts, shapes
+
+
+def of_stage(index: int, make: Callable[[], T]) -> T:
+    """Says of which stage an error of a module is.
+
+    Args:
+        index: of the stage.
+        make: traces it.
+
+    Raises:
+        PipeRuntimeError: its module cannot be traced.
+    """
+    try:
+        return make()
+    except TraceError as error:
+        raise PipeRuntimeError(f"[Stage {index}] failed to run forward: {error}") from error
 
 
 def _function(local: Local, index: int, shapes: Sequence[Shape]) -> StageFunction:
@@ -150,7 +169,7 @@ def _trace(
     """Traces this rank's stages; what the others have to know of them, and the results that are wanted."""
     split = any(task.kind in "IW" for rank in range(local.table.num_ranks) for task in _tasks(local.table, rank))
     for i, part in parts.items():
-        traced = part.trace(readers(wires, i), differentiate=local.training)
+        traced = of_stage(i, lambda p=part, i=i: p.trace(readers(wires, i), differentiate=local.training))
         waiting = [n for reader, n in wires if reader == i]
         mine[i] = Piece.of(i, traced, split=split, waiting=waiting)
         consts |= {f"{i}.{n}": value for n, value in traced.consts.items()}

@@ -273,3 +273,8 @@ def test_a_users_error_names_the_line():
 
     with pytest.raises(fp.FunpipeError, match=r"RuntimeError at .*test_engine.py"):
         engine([Broken()]).step(Call((batch()[0],)), training=False)
+
+
+def test_an_error_of_a_module_is_also_of_the_type_that_torch_raises():
+    with pytest.raises(RuntimeError, match=r"^\[Stage 1\] failed to run forward: its module raised RuntimeError at"):
+        engine([nn.Linear(WIDTH, 5), nn.Linear(WIDTH, 3)]).step(Call((batch()[0],)), training=False)
