@@ -8,7 +8,7 @@ from tests.interop.pipelining.every_schedule import NAMES, RANKS, errors
 pytestmark = pytest.mark.full
 
 
-@pytest.fixture(scope="module", params=["interpret", "regions"])
+@pytest.fixture(scope="module", params=["interpret", "regions", "step"])
 def ranks(request, tmp_path_factory) -> list[dict[str, float]]:
     folder = tmp_path_factory.mktemp("schedules")
     return fp.launch(errors, RANKS, "funpipe.interop.pipelining", {"backend": request.param}, folder, timeout=900)
