@@ -176,7 +176,9 @@ class _PipelineSchedule(Losses, Microbatches, ABC):
         return self._call(replace(call, error=self._error(call, losses)), losses, return_outputs)
 
     def _call(self, call: Call, losses: list[Any] | None, return_outputs: bool) -> Any:
-        return self._engine().step(call, training=self._has_backward, losses=losses, return_outputs=return_outputs)
+        engine, error = self._engine()
+        call = replace(call, error=call.error or error)
+        return engine.step(call, training=self._has_backward, losses=losses, return_outputs=return_outputs)
 
     def _walks(self) -> bool:
         """Whether the rows are run action by action, on all ranks or on none."""
@@ -194,14 +196,18 @@ class _PipelineSchedule(Losses, Microbatches, ABC):
         """Runs the rows action by action, for the sake of custom functions."""
         raise PipeNotImplementedError(f"{type(self).__name__} has no custom functions; use _PipelineScheduleRuntime.")
 
-    def _engine(self) -> Any:
-        """The engine; the one of the step before, unless the schedule was changed."""
+    def _engine(self) -> tuple[Any, FunpipeError | None]:
+        """The engine, the one of the step before unless the schedule was changed; and why that cannot be, for all."""
         order, ranks, options = self._order(), self._stage_to_rank(), self._options()
-        if self._running is None or not self._running.is_made_of(order, ranks, options):
-            if self._running is not None:
+        if self._running is not None and not self._running.is_made_of(order, ranks, options):
+            try:
                 self._require_no_optimizer("was changed after a step, and the optimizer's state is that of the old one")
+            except FunpipeError as error:
+                return self._running.engine, error
+            self._running = None
+        if self._running is None:
             self._running = run(self._local_stages, order, ranks, options)
-        return self._running.engine
+        return self._running.engine, None
 
     def _options(self) -> Options:
         return Options(
