@@ -99,19 +99,22 @@ def _flat(value: Any) -> list[fx.Node]:
     return [n for item in value for n in _flat(item)]
 
 
+def _where(node: fx.Node) -> str:
+    """The user's line, and the module that it ran in."""
+    return " in ".join(str(w) for w in (node.meta["source"], node.meta["path"] or None) if w) or "an unknown line"
+
+
 def _again_text(node: fx.Node) -> str:
-    where = " in ".join(str(w) for w in (node.meta["source"], node.meta["path"] or None) if w)
     return (
-        f"the backward draws random numbers: {node.target} at {where or 'an unknown line'}. A checkpoint computes a "
+        f"the backward draws random numbers: {node.target} at {_where(node)}. A checkpoint computes a "
         "part with random operations again, and would draw others than the forward did. Take dropout out of the "
         "checkpoint, switch it off (p=0), or leave the checkpoint away."
     )
 
 
 def _random_text(node: fx.Node) -> str:
-    where = " in ".join(str(w) for w in (node.meta["source"], node.meta["path"] or None) if w)
     return (
-        f"the loss function draws random numbers: {node.target} at {where or 'an unknown line'}. Random operations are "
+        f"the loss function draws random numbers: {node.target} at {_where(node)}. Random operations are "
         "not supported in a pipelined step, because their result would depend on the cut. Switch dropout off "
         "(module.eval(), or p=0), or draw the numbers outside and pass them in the batch."
     )

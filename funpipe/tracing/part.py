@@ -118,8 +118,9 @@ class Part:
         Raises:
             TraceError: as for `funpipe.trace`.
         """
-        found = self.outputs()
-        wanted = {n: tuple(by) for n, by in (readers or {}).items() if found[n].trained} if differentiate else {}
+        read = readers if readers and differentiate else {}
+        found = self.outputs() if read else {}
+        wanted = {n: tuple(by) for n, by in read.items() if found[n].trained}
         given = {gradient_of(n, reader): replace(found[n], trained=False) for n, by in wanted.items() for reader in by}
         return _traced(self, wanted, given, differentiate)
 

@@ -1,6 +1,6 @@
 """Runs a planned step: what goes into its program, and what comes out of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -118,21 +118,10 @@ def _laid_out_as(param: Tensor, gradient: Tensor) -> Tensor:
     return torch.empty_like(param, requires_grad=False).copy_(gradient)
 
 
-def results(found: Mapping[str, Tensor], name: str, count: int) -> list[Tensor]:
-    """A result of every microbatch.
-
-    Args:
-        found: what the program returned.
-        name: of the result.
-        count: the number of microbatches.
-    """
-    return [found[f"{name}@{i}"] for i in range(count)]
-
-
 def losses(found: Mapping[str, Tensor], last: int, count: int) -> list[Tensor]:
     """The loss of every microbatch; none on ranks that have not the last stage."""
     name = f"{last}.{LOSS}"
-    return results(found, name, count) if f"{name}@0" in found else []
+    return [found[f"{name}@{i}"] for i in range(count)] if f"{name}@0" in found else []
 
 
 def outputs(ready: Ready, found: Mapping[str, Tensor], last: int, count: int) -> list[Any] | None:
@@ -160,9 +149,4 @@ def give_back(found: Mapping[str, Tensor], owns: Mapping[int, Own]) -> None:
         if tensor.requires_grad and f"{index}.gradient.{name}@{i}" in found
     ]
     if pairs:
-        roots, gradients = zip(*pairs, strict=True)
-        torch.autograd.backward(_sequence(roots), _sequence(gradients))
-
-
-def _sequence(tensors: Sequence[Tensor]) -> list[Tensor]:
-    return list(tensors)
+        torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
