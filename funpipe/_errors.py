@@ -59,3 +59,19 @@ class StateError(FunpipeError):
 
 class CheckpointError(FunpipeError):
     """A checkpoint that cannot be written or read."""
+
+
+class CommunicationError(FunpipeError):
+    """A collective cannot run here, or its arguments do not fit the mesh."""
+
+
+class GraphError(FunpipeError):
+    """A graph breaks its own rules, or something that is looked for is not in it."""
+
+
+class PassError(FunpipeError):
+    """A pass is applied out of order, to the wrong kind of value, or changed what it must keep."""
+
+
+class RotateError(FunpipeError):
+    """Work cannot be moved into the next step, or a state with such work open is used as if it were whole."""

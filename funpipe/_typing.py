@@ -39,6 +39,15 @@ class TensorType:
         return f"{name}[{','.join(map(str, self.shape))}]"
 
 
+def rows(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides of a tensor that is laid out in rows."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
 @dataclass(frozen=True)
 class MeshShape:
     """The shape of a mesh without devices: `pp` ranks along the pipeline, `dp` replicas of it."""

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"_errors", "_typing", "_compat", "_trace_events"},
     {"functional", "schedules"},
+    {"graphs"},
     {"tracing"},
     {"optim", "stages"},
     {"programs"},

@@ -14,6 +14,7 @@ from optree import PyTreeSpec
 from funpipe._errors import TreeError
 from funpipe._typing import TensorType, Tree
 from funpipe.functional.names import check_names
+from funpipe.functional.pending import require_whole
 
 
 def leaf_name(path: Iterable[Any]) -> str:
@@ -54,6 +55,7 @@ def named_leaves(tree: Tree, what: str = "tree") -> tuple[dict[str, torch.Tensor
     for path, leaf in zip(paths, leaves, strict=True):
         name = leaf_name(path)
         if not isinstance(leaf, torch.Tensor):
+            require_whole(leaf, what)
             raise TreeError(_not_a_tensor(name, leaf, what))
         if name in named:
             raise TreeError(f"{what}: two leaves have the name {name!r}; rename one of their keys.")
@@ -61,12 +63,13 @@ def named_leaves(tree: Tree, what: str = "tree") -> tuple[dict[str, torch.Tensor
     return named, spec
 
 
-def unflatten_named(spec: PyTreeSpec, named: Mapping[str, Any]) -> Tree:
+def unflatten_named(spec: PyTreeSpec, named: Mapping[str, Any], what: str = "tree") -> Tree:
     """Puts values by name back into the structure that `named_leaves` gave.
 
     Args:
         spec: The structure.
         named: One value for each leaf; any type, in any order.
+        what: What the tree is, for messages.
 
     Returns:
         The pytree.
@@ -80,7 +83,7 @@ def unflatten_named(spec: PyTreeSpec, named: Mapping[str, Any]) -> Tree:
         ['first', {'a': 'second'}]
     """
     names = [leaf_name(path) for path in spec.paths()]
-    check_names(names, named, what="tree")
+    check_names(names, named, what)
     return optree.tree_unflatten(spec, [named[name] for name in names])
 
 
