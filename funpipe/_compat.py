@@ -279,3 +279,19 @@ def leave_pool(pool: torch.cuda.MemPool) -> None:
             raise
     while pool.use_count() > 1:  # one is the pool's own
         release(device, pool.id)
+
+
+def complete_fused_updates() -> None:
+    """Gives those fused updates of optimizers that cannot run without memory a form that does; they return nothing.
+
+    torch has it for some of them and not for those with a tensor as learning rate, which therefore cannot be traced.
+    """
+    for name in _FUSED_UPDATES:
+        if not torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta"):  # type: ignore[attr-defined]
+            _LIBRARY.impl(name.removeprefix("aten::"), lambda *args, **kwargs: None)
+
+
+_LIBRARY = torch.library.Library("aten", "IMPL", "Meta")  # what it registers lives as long as it does
+_FUSED_UPDATES = [
+    f"aten::_fused_{optimizer}_{overload}" for optimizer in ("adam", "adamw", "sgd") for overload in ("", ".tensor_lr")
+]

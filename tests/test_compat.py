@@ -305,3 +305,15 @@ def test_torch_containers_are_what_users_have_registered():
     children, context = take_apart(Pair(1, 2))[:2]
     assert (children, make([3, 4], context)) == ([1, 2], Pair(3, 4))
     assert not {tuple, list, dict, torch.Size} & known.keys()
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_complete_fused_updates_has_those_with_a_tensor_as_rate_run_without_memory(name):
+    _compat.complete_fused_updates()
+    _compat.complete_fused_updates()  # what is there is left alone
+    update = getattr(torch.ops.aten, f"_fused_{name}_").tensor_lr
+    own = {"momentum": 0.9, "dampening": 0.0, "nesterov": False, "is_first_step": False}
+    own = own if name == "sgd" else {"beta1": 0.9, "beta2": 0.9, "eps": 1e-8, "amsgrad": False}
+    lists = [[torch.ones(2, device="meta")] for _ in range(3 if name == "sgd" else 4)]
+    lists += [] if name == "sgd" else [[], [torch.ones((), device="meta")]]
+    assert update(*lists, lr=torch.tensor(0.1), weight_decay=0.0, maximize=False, **own) is None

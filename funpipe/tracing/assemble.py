@@ -21,10 +21,14 @@ class Assembly:
         raw: the tracer's graph; a flat list of tensors in and out.
         leaves: the kind and name of each placeholder.
         random: whether it may draw random numbers.
+        what: was traced, as errors call it.
     """
 
-    def __init__(self, raw: fx.Graph, leaves: list[tuple[str, str]], random: bool = False) -> None:
+    def __init__(
+        self, raw: fx.Graph, leaves: list[tuple[str, str]], random: bool = False, what: str = "the loss function"
+    ) -> None:
         self.random = random
+        self.what = what
         self.graph = fx.Graph()
         self.forward: list[fx.Node] = []
         self.backward: list[fx.Node] = []
@@ -35,6 +39,11 @@ class Assembly:
         self._leaves = iter(leaves)
         for node in raw.nodes:
             self._add(node)
+
+    def with_output(self) -> fx.Graph:
+        """The clean graph, which returns what the raw one did."""
+        self.graph.output(tuple(self.returned))
+        return self.graph
 
     def _add(self, node: fx.Node) -> None:
         if node.op == "placeholder":
@@ -69,7 +78,7 @@ class Assembly:
         copy.meta = {"val": node.meta.get("val"), "path": custom.get("path"), "source": custom.get("source")}
         copy.meta["params"] = tuple(dict.fromkeys(_params_read(copy)))
         if is_random(copy) and not self.random:
-            raise TraceError(_random_text(copy))
+            raise TraceError(_random_text(copy, self.what))
         if is_random(copy) and self._part is self.backward:
             raise TraceError(_again_text(copy))
         self._part.append(copy)
@@ -112,9 +121,9 @@ def _again_text(node: fx.Node) -> str:
     )
 
 
-def _random_text(node: fx.Node) -> str:
+def _random_text(node: fx.Node, what: str) -> str:
     return (
-        f"the loss function draws random numbers: {node.target} at {_where(node)}. Random operations are "
-        "not supported in a pipelined step, because their result would depend on the cut. Switch dropout off "
+        f"{what} draws random numbers: {node.target} at {_where(node)}. Random operations are not supported in "
+        "a traced step: their result would depend on how it is cut and on what ran before. Switch dropout off "
         "(module.eval(), or p=0), or draw the numbers outside and pass them in the batch."
     )

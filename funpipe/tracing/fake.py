@@ -1,8 +1,10 @@
-"""Stand-ins without memory for the leaves of a trace."""
+"""Stand-ins without memory for the leaves of a trace, and the layout that they have: rows."""
+
+from dataclasses import replace
 
 import torch
 
-from funpipe._typing import TensorType
+from funpipe._typing import TensorType, rows
 
 
 def fake_like(kind: TensorType, mode: object) -> torch.Tensor:
@@ -13,8 +15,11 @@ def fake_like(kind: TensorType, mode: object) -> torch.Tensor:
 
 def contiguous(kind: TensorType) -> TensorType:
     """The same type, laid out in rows."""
-    strides, step = [], 1
-    for size in reversed(kind.shape):
-        strides.append(step)
-        step *= max(size, 1)
-    return TensorType(kind.shape, tuple(reversed(strides)), kind.dtype, kind.device)
+    return replace(kind, stride=rows(kind.shape))
+
+
+def in_rows(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor laid out in rows; `Tensor.contiguous` leaves any stride to a dimension of size 1."""
+    if tensor.stride() == contiguous(TensorType.of(tensor)).stride:
+        return tensor
+    return tensor.contiguous().view(-1).view(tensor.shape)

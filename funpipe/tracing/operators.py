@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import fx
 
+from funpipe.functional.communication import MESSAGES
+from funpipe.graphs.effects import HIDDEN_VIEWS
+
 aten = torch.ops.aten
 
 IDENTITIES = frozenset({aten.detach.default, aten.alias.default, aten.lift_fresh.default, aten.lift.default})
 """Operators that return their first argument, in a graph without mutation or autograd."""
-
-HIDDEN_VIEWS = frozenset({aten._unsafe_view.default, aten.unsafe_split.Tensor, aten.unsafe_split_with_sizes.default})
-"""Operators that return a view although their schema does not say so."""
 
 
 def is_view(node: fx.Node) -> bool:
@@ -47,8 +47,8 @@ def _given(node: fx.Node) -> dict[str, Any]:
 
 
 def is_constant(node: fx.Node) -> bool:
-    """Whether a node makes a tensor from numbers alone (`arange`, `full`, …)."""
-    return node.op == "call_function" and not node.all_input_nodes
+    """Whether a node makes a tensor from numbers alone (`arange`, `full`, …); a message that comes is none."""
+    return node.op == "call_function" and not node.all_input_nodes and node.target not in MESSAGES
 
 
 def schema_of(node: fx.Node) -> Any:

@@ -14,7 +14,7 @@ from funpipe import _compat
 from funpipe._errors import FunpipeError, TraceError
 from funpipe._typing import TensorType
 from funpipe.tracing.assemble import Assembly
-from funpipe.tracing.fake import contiguous, fake_like
+from funpipe.tracing.fake import contiguous, fake_like, in_rows
 from funpipe.tracing.joint import forward_end
 from funpipe.tracing.trace import failure_text, raw_graph, traced_of
 from funpipe.tracing.traced import Traced
@@ -178,7 +178,7 @@ class _Pullback:
         with torch.set_grad_enabled(bool(self.trained)), noting_where() as paths:
             outputs, new = self.part.function(params, dict(buffers), inputs)
         self.modules = tuple(paths.called)
-        rows = {n: _rows(value) for n, value in outputs.items()}
+        rows = {n: in_rows(value) for n, value in outputs.items()}
         results = rows | {f"buffer.{n}": leaf for n, leaf in new.items()}
         self.outputs = list(results)
         first, *others = (value.detach() for value in results.values())
@@ -226,11 +226,4 @@ def _sum(gradients: Sequence[Tensor]) -> Tensor:
 def _given(gradient: Tensor | None, leaf: Tensor, is_param: bool) -> Tensor | None:
     if gradient is None and not is_param:
         return torch.zeros_like(leaf)
-    return gradient if is_param or gradient is None else _rows(gradient)
-
-
-def _rows(tensor: Tensor) -> Tensor:
-    """A tensor laid out in rows; `contiguous` leaves any stride to a dimension of size 1."""
-    if tensor.stride() == contiguous(TensorType.of(tensor)).stride:
-        return tensor
-    return tensor.contiguous().view(-1).view(tensor.shape)
+    return gradient if is_param or gradient is None else in_rows(gradient)

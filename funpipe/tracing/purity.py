@@ -8,6 +8,8 @@ from torch import fx
 from funpipe._errors import TraceError
 from funpipe.tracing.operators import IDENTITIES, is_view, mutates, schema_of
 
+_READ_ONLY = ("param", "state", "batch", "axis", "const")
+
 
 def check_pure(graph: fx.Graph, leaves: Sequence[tuple[str, str]], function: str = "the loss function") -> None:
     """Raises where a traced graph writes to a leaf in place; only buffers may be written to, for they are returned.
@@ -25,7 +27,7 @@ def check_pure(graph: fx.Graph, leaves: Sequence[tuple[str, str]], function: str
     for node in graph.nodes:
         for written in _written(node) if mutates(node) else ():
             kind, name = kinds.get(_memory_of(written), ("", ""))
-            if kind in ("param", "batch", "const"):
+            if kind in _READ_ONLY:
                 raise TraceError(_text(function, kind, name, (node.meta.get("custom") or {}).get("source")))
 
 
@@ -56,10 +58,14 @@ def _memory_of(node: fx.Node) -> fx.Node:
 def _text(function: str, kind: str, name: str, source: str | None) -> str:
     what = {
         "param": f"the parameter {name!r}",
+        "state": f"the state leaf {name!r}" if name else "the state",
+        "axis": f"this rank's place along {name!r}",
         "batch": f"the batch leaf {name!r}" if name else "the batch",
         "const": "a tensor that it closes over",
     }[kind]
+    buffer = "make the tensor a buffer and return its new value"
+    instead = "return the new value in the state" if kind == "state" else buffer
     return (
         f"{function} writes to {what} in place, at {source or 'an unknown line'}. It has to be pure: write to a "
-        "copy (x = x.clone()), or make the tensor a buffer and return its new value."
+        f"copy (x = x.clone()), or {instead}."
     )

@@ -15,6 +15,7 @@ from funpipe.functional.tree import place
 from funpipe.tracing.assemble import Assembly
 from funpipe.tracing.batch_norm import DECOMPOSITIONS
 from funpipe.tracing.fake import contiguous, fake_like
+from funpipe.tracing.foreign import object_text
 from funpipe.tracing.functional_graph import without_mutation
 from funpipe.tracing.joint import Joint, flat_tree
 from funpipe.tracing.places import terms
@@ -63,7 +64,7 @@ def trace(
     """
     trees = [flat_tree(t) for t in (params, {} if buffers is None else buffers, batch)]
     device = device or _device_of([leaf for _, _, leaves in trees for leaf in leaves])
-    types = [{n: _leaf_type(t, device) for n, t in zip(names, leaves, strict=True)} for _, names, leaves in trees]
+    types = [{n: leaf_type(t, device) for n, t in zip(names, leaves, strict=True)} for _, names, leaves in trees]
     trained = trainable(dict(zip(trees[0][1], trees[0][2], strict=True))) if differentiate else []
     specs, names = (trees[0][0], trees[1][0], trees[2][0]), (trees[0][1], trees[1][1], trees[2][1])
     joint = Joint(loss_fn, specs, names, trained, buffers is not None, differentiate)
@@ -74,14 +75,23 @@ def trace(
     return traced_of(made, joint, types, frozen, consts)
 
 
-class Function(Protocol):
-    """What is traced: lists of tensors in, a list of tensors out, whose names it knows once it has been called.
+class Traceable(Protocol):
+    """What is traced: lists of tensors in, a list of tensors out.
 
     Attributes:
         what: it is called in errors.
     """
 
     what: str
+
+    def __call__(self, *given: list[Tensor]) -> list[Tensor]:
+        """The outputs, flat."""
+        ...
+
+
+class Function(Traceable, Protocol):
+    """What is traced as a loss: it knows the names of its outputs once it has been called."""
+
     outputs: list[str]
     reducers: dict[str, str]
     differentiated: list[str]
@@ -146,7 +156,7 @@ def _drop_dead(graph: fx.Graph, wanted: list[fx.Node]) -> None:
 
 
 def raw_graph(
-    joint: Function, types: list[dict[str, TensorType]], leaves: list[tuple[str, str]], device: str
+    joint: Traceable, types: list[dict[str, TensorType]], leaves: list[tuple[str, str]], device: str | None
 ) -> tuple[fx.Graph, dict[str, Tensor]]:
     """Runs a function on stand-ins, and notes the operators that it calls.
 
@@ -154,7 +164,7 @@ def raw_graph(
         joint: the function.
         types: of its arguments, list by list.
         leaves: the kind and name of each.
-        device: the type of the device to trace for.
+        device: the type of the device to trace for; None: tensors that it closes over stay where they are.
 
     Returns:
         The functional graph, and the tensors that the function closed over, by name.
@@ -170,7 +180,7 @@ def raw_graph(
         raise TraceError(failure_text(error, joint.what)) from error
     flat, consts = _lift_constants(module, joint.what)
     check_pure(flat, [*leaves, *(("const", n) for n in consts)], joint.what)
-    constants = [fake_like(_leaf_type(c, device), mode) for c in consts.values()]
+    constants = [fake_like(leaf_type(c, device), mode) for c in consts.values()]
     for node, constant in zip(flat.find_nodes(op="placeholder")[len(leaves) :], constants, strict=True):
         node.meta["val"] = constant  # a step gets it on its own device, wherever it is now
     fakes = [*(t for part in inputs for t in part), *constants]
@@ -200,18 +210,22 @@ def _lift_constants(module: fx.GraphModule, what: str) -> tuple[fx.Graph, dict[s
     return graph, consts
 
 
-def _constant(value: Tensor, node: fx.Node, what: str) -> Tensor:
+def _constant(value: Any, node: fx.Node, what: str) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TraceError(object_text(value, node, what))
     if value.requires_grad:
+        where = "the state" if what == "the step" else "params"
         raise TraceError(
             f"{what} closes over a tensor of shape {tuple(value.shape)} that requires a gradient"
-            f" ({node.target}): it would be a constant and never be trained. Pass it in params, or detach it."
+            f" ({node.target}): it would be a constant and never be trained. Pass it in {where}, or detach it."
         )
     return value.detach()
 
 
-def _leaf_type(leaf: Tensor, device: str) -> TensorType:
+def leaf_type(leaf: Tensor, device: str | None) -> TensorType:
+    """The type of a leaf in a trace: laid out in rows, on the device that the trace is for, or where it is."""
     kind = contiguous(TensorType.of(leaf))
-    return TensorType(kind.shape, kind.stride, kind.dtype, device)
+    return TensorType(kind.shape, kind.stride, kind.dtype, device or kind.device)
 
 
 def _device_of(leaves: list[Tensor]) -> str:

@@ -2,7 +2,7 @@ import torch
 
 from funpipe import _compat
 from funpipe._typing import TensorType
-from funpipe.tracing.fake import contiguous, fake_like
+from funpipe.tracing.fake import contiguous, fake_like, in_rows
 
 
 def test_a_stand_in_has_the_type_and_no_memory():
@@ -20,3 +20,11 @@ def test_contiguous_lays_out_in_rows():
 def test_contiguous_agrees_with_torch_for_empty_tensors():
     empty = torch.empty(2, 0, 3)
     assert contiguous(TensorType.of(empty)) == TensorType.of(empty)
+
+
+def test_rows_have_the_strides_of_rows_even_where_a_dimension_is_one():
+    column = torch.ones(1, 3).t()[:, :1]
+    assert column.is_contiguous() and column.stride() != (1, 1)
+    assert in_rows(column).stride() == (1, 1)
+    rows = torch.ones(2, 3)
+    assert in_rows(rows) is rows
