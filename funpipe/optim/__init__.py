@@ -10,6 +10,7 @@ from funpipe.optim.base import zero_slots as zero_slots
 from funpipe.optim.chain import chain as chain
 from funpipe.optim.clip import clip_by_global_norm as clip_by_global_norm
 from funpipe.optim.context import Context as Context
+from funpipe.optim.groups import groups as groups
 from funpipe.optim.learning_rates import LearningRate as LearningRate
 from funpipe.optim.learning_rates import constant as constant
 from funpipe.optim.learning_rates import linear as linear
@@ -18,4 +19,5 @@ from funpipe.optim.norm import norm_of_squares as norm_of_squares
 from funpipe.optim.norm import square_sum as square_sum
 from funpipe.optim.plain import apply as apply
 from funpipe.optim.plain import context as context
+from funpipe.optim.settings import Settings as Settings
 from funpipe.optim.sgd import sgd as sgd

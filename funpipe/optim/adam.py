@@ -9,7 +9,8 @@ from torch import Tensor
 from funpipe.optim.base import Entries, Optimizer, describe, zero_slots
 from funpipe.optim.checks import check_at_least_zero, check_between
 from funpipe.optim.elementwise import update_entries
-from funpipe.optim.learning_rates import as_learning_rate
+from funpipe.optim.learning_rates import as_learning_rate, given_rate
+from funpipe.optim.settings import Settings
 
 SLOTS = ("m", "v")
 """The first and the second moment of the gradient."""
@@ -51,11 +52,14 @@ def adam(
     check_settings("adam", betas, eps, weight_decay)
     rate = as_learning_rate("adam", lr)
     rule = partial(_rule, betas=betas, eps=eps, weight_decay=weight_decay)
+    settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
     return Optimizer(
         init=lambda params: zero_slots(params, *SLOTS),
         update=partial(update_entries, lambda label: rule, SLOTS),
         scalars=lambda step: adam_scalars(step, rate(step), betas),
-        name=describe("adam", lr=lr, betas=betas, eps=eps, weight_decay=weight_decay),
+        name=describe("adam", **settings),
+        scalars_at=lambda step, lr: adam_scalars(step, given_rate("adam", lr), betas),
+        settings=Settings.of("adam", **settings),
     )
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from funpipe.optim.adam import SLOTS, adam_rule, adam_scalars, check_settings
 from funpipe.optim.base import Entries, Label, Optimizer, describe, zero_slots
 from funpipe.optim.elementwise import Rule, update_entries
-from funpipe.optim.learning_rates import as_learning_rate
+from funpipe.optim.learning_rates import as_learning_rate, given_rate
+from funpipe.optim.settings import Settings
 
 UNDECAYED = "no decay"
 """The label of leaves that the mask takes out."""
@@ -60,6 +61,8 @@ def adamw(
         label=_label(decay_mask) if decay_mask else None,
         scalars=lambda step: _scalars(step, rate(step), betas, weight_decay),
         name=describe("adamw", **settings, **masked),
+        scalars_at=lambda step, lr: _scalars(step, given_rate("adamw", lr), betas, weight_decay),
+        settings=Settings.of("adamw", **settings, **masked),
     )
 
 

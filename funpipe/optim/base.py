@@ -9,7 +9,7 @@ A frozen or unused leaf is absent from the dict: a leaf whose gradient is zero i
 momentum, as in `torch.optim`, where `None` gradients are skipped and zero ones are not.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from funpipe._errors import FunpipeTypeError
 from funpipe.optim.context import Context
+from funpipe.optim.settings import Settings
 
 Entries = dict[str, Tensor]
 """Tensors by name: leaves, or flat buckets."""
@@ -27,6 +28,9 @@ State = dict[str, Any]
 
 Label = Callable[[str, Tensor], Hashable]
 """Which group a leaf (name, tensor) is in; leaves of different labels never share a bucket."""
+
+Rate = Tensor | Mapping[Any, Tensor]
+"""A learning rate from outside an optimizer: a 0-dim tensor, or one for each group by its name."""
 
 
 def no_scalars(step: Tensor) -> Entries:
@@ -53,6 +57,11 @@ class Optimizer:
             the same graph they are inlined into the loop over the entries, powers and cosines included, which made
             AdamW over a million elements 7 times slower.
         name: how it prints.
+        scalars_at: `scalars_at(step, lr)`, the scalars with another learning rate (`Rate`) in place of its own; None:
+            the learning rate cannot be given from outside.
+        group: `group(label)`, the optimizer that updates the leaves of a label, the label that this one gives them, and
+            the name of the group; None: there are no groups.
+        settings: what it was made from, for passes that rewrite it; None: it is known by its functions alone.
 
     Example:
         >>> import torch
@@ -70,6 +79,9 @@ class Optimizer:
     needs_norm: bool = False
     scalars: Callable[[Tensor], Entries] = no_scalars
     name: str = "optimizer"
+    scalars_at: Callable[[Tensor, Rate], Entries] | None = None
+    group: Callable[[Hashable], tuple["Optimizer", Hashable, str]] | None = None
+    settings: Settings | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -86,6 +98,7 @@ class Transform:
         needs_norm: whether `apply` calls `ctx.global_norm()`.
         scalars: as an optimizer's.
         name: how it prints.
+        settings: as an optimizer's.
 
     Example:
         >>> from funpipe.optim import Transform, chain, sgd
@@ -101,6 +114,7 @@ class Transform:
     needs_norm: bool = False
     scalars: Callable[[Tensor], Entries] = no_scalars
     name: str = "transform"
+    settings: Settings | None = None
 
     def __str__(self) -> str:
         return self.name

@@ -4,13 +4,15 @@ Each part keeps its state under its index, and its scalars under its index and a
 the parts' labels.
 """
 
-from functools import partial
+from collections.abc import Hashable
+from functools import cache, partial
 
 from torch import Tensor
 
 from funpipe._errors import FunpipeError, FunpipeTypeError
-from funpipe.optim.base import Entries, Label, Optimizer, State, Transform
+from funpipe.optim.base import Entries, Label, Optimizer, Rate, State, Transform
 from funpipe.optim.context import Context
+from funpipe.optim.settings import Settings
 
 Part = Transform | Optimizer
 
@@ -37,6 +39,7 @@ def chain(*parts: Part) -> Optimizer:
         {'0': {}, '1': {'m': {'w': tensor([0.])}, 'v': {'w': tensor([0.])}}}
     """
     transforms, optimizer = _split(parts)
+    known = tuple(part.settings for part in parts)
     return Optimizer(
         init=lambda params: {str(index): part.init(params) for index, part in enumerate(parts)},
         update=partial(_update, transforms, optimizer),
@@ -44,6 +47,9 @@ def chain(*parts: Part) -> Optimizer:
         needs_norm=any(part.needs_norm for part in parts),
         scalars=partial(_scalars, parts),
         name=f"chain({', '.join(map(str, parts))})",
+        scalars_at=partial(_scalars_at, transforms, optimizer) if optimizer.scalars_at else None,
+        group=cache(partial(_group, transforms, optimizer)) if optimizer.group else None,
+        settings=Settings.of("chain", parts=known) if all(known) else None,
     )
 
 
@@ -69,6 +75,21 @@ def _label(parts: tuple[Part, ...]) -> Label:
 
 def _scalars(parts: tuple[Part, ...], step: Tensor) -> Entries:
     return {f"{index}.{name}": x for index, part in enumerate(parts) for name, x in part.scalars(step).items()}
+
+
+def _scalars_at(transforms: tuple[Transform, ...], optimizer: Optimizer, step: Tensor, lr: Rate) -> Entries:
+    """The learning rate is the optimizer's."""
+    assert optimizer.scalars_at is not None
+    last = {f"{len(transforms)}.{name}": x for name, x in optimizer.scalars_at(step, lr).items()}
+    return {**_scalars(transforms, step), **last}
+
+
+def _group(transforms: tuple[Transform, ...], optimizer: Optimizer, label: Hashable) -> tuple[Optimizer, Hashable, str]:
+    """The same transforms before the optimizer of a group."""
+    assert optimizer.group is not None and isinstance(label, tuple)
+    last, inner, name = optimizer.group(label[-1])
+    whole = chain(*transforms, last)
+    return whole, (*label[:-1], inner) if whole.label else None, name
 
 
 def _split(parts: tuple[Part, ...]) -> tuple[tuple[Transform, ...], Optimizer]:

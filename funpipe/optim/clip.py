@@ -6,6 +6,7 @@ from funpipe._errors import FunpipeError
 from funpipe.optim.base import Entries, State, Transform, describe, no_state
 from funpipe.optim.context import Context
 from funpipe.optim.elementwise import computing_dtype
+from funpipe.optim.settings import Settings
 
 EPSILON = 1e-6
 """Keeps the division finite; the value of `torch.nn.utils.clip_grad_norm_`."""
@@ -44,7 +45,13 @@ def clip_by_global_norm(max_norm: float) -> Transform:
         scale = (max_norm / (ctx.global_norm() + EPSILON)).clamp(max=1.0)
         return {name: _scaled(grad, scale) for name, grad in grads.items()}, state
 
-    return Transform(no_state, clip, needs_norm=True, name=describe("clip_by_global_norm", max_norm=max_norm))
+    return Transform(
+        no_state,
+        clip,
+        needs_norm=True,
+        name=describe("clip_by_global_norm", max_norm=max_norm),
+        settings=Settings.of("clip_by_global_norm", max_norm=max_norm),
+    )
 
 
 def _scaled(grad: Tensor, scale: Tensor) -> Tensor:

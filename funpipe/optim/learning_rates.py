@@ -1,6 +1,6 @@
 """Learning rates as functions of the step, computed by tensors: a compiled step never recompiles as the step grows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import pi
 
@@ -129,6 +129,17 @@ def as_learning_rate(optimizer: str, lr: float | Callable[[Tensor], Tensor]) -> 
         check_at_least_zero(f"{optimizer}: lr", lr, 1e-3)
         return constant(lr)
     return lambda step: _checked(optimizer, lr(step))
+
+
+def given_rate(optimizer: str, lr: object) -> Tensor:
+    """A learning rate from outside an optimizer, in float64; raises unless it is a 0-dim floating-point tensor."""
+    if not isinstance(lr, Tensor) or lr.dim() != 0 or not lr.is_floating_point():
+        shown = type(lr).__name__ if isinstance(lr, Mapping) else repr(lr)
+        raise FunpipeTypeError(
+            f"{optimizer}: lr is {shown}; pass a 0-dim floating-point tensor, such as torch.tensor(0.1), or for "
+            "groups one for each by its name"
+        )
+    return lr.to(torch.float64)
 
 
 def _checked(optimizer: str, value: Tensor) -> Tensor:

@@ -45,3 +45,20 @@ def norm_of_squares(squares: Mapping[str, Tensor]) -> Tensor:
     for square in rest:
         total = total + square
     return total.sqrt()
+
+
+def norm_of(grads: Mapping[str, Tensor]) -> Tensor:
+    """The global norm of gradients.
+
+    Args:
+        grads: all of the model's, by the leaf's name.
+
+    Returns:
+        0-dim.
+
+    Example:
+        >>> import torch
+        >>> norm_of({"a": torch.tensor([3.0]), "b": torch.tensor([4.0])})
+        tensor(5.)
+    """
+    return norm_of_squares({name: square_sum(grad) for name, grad in grads.items()})

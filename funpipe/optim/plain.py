@@ -1,15 +1,26 @@
-"""Running an optimizer by hand over named leaves, outside any pipeline."""
+"""Running an optimizer by hand over named leaves: at once, or as operators of a step that is being traced."""
 
 import torch
 from torch import Tensor
 
 from funpipe._errors import FunpipeTypeError, TreeError
-from funpipe.optim.base import Entries, Optimizer, State
+from funpipe.functional.objects import is_collecting
+from funpipe.optim.base import Entries, Optimizer, Rate, State
 from funpipe.optim.context import Context
-from funpipe.optim.norm import norm_of_squares, square_sum
+from funpipe.optim.emit import emitted
+from funpipe.optim.norm import norm_of
+from funpipe.optim.rates import scalars_of
 
 
-def context(optimizer: Optimizer, params: Entries, grads: Entries, step: Tensor) -> Context:
+def context(
+    optimizer: Optimizer,
+    params: Entries,
+    grads: Entries,
+    step: Tensor,
+    *,
+    lr: Rate | None = None,
+    norm: Tensor | None = None,
+) -> Context:
     """The context of an update whose entries are all of the model's leaves.
 
     Args:
@@ -17,6 +28,8 @@ def context(optimizer: Optimizer, params: Entries, grads: Entries, step: Tensor)
         params: every leaf by name.
         grads: every gradient by name.
         step: 0-dim int64 tensor: updates done so far.
+        lr: as in `apply`.
+        norm: as in `apply`.
 
     Returns:
         A `Context` for `optimizer.update`.
@@ -32,13 +45,25 @@ def context(optimizer: Optimizer, params: Entries, grads: Entries, step: Tensor)
     return Context(
         step=step,
         label=labels.__getitem__,
-        global_norm=lambda: norm_of_squares({name: square_sum(grad) for name, grad in grads.items()}),
-        scalars=optimizer.scalars(step),
+        global_norm=lambda: norm_of(grads) if norm is None else norm,
+        scalars=scalars_of(optimizer, step, lr),
     )
 
 
-def apply(optimizer: Optimizer, params: Entries, grads: Entries, state: State, step: Tensor) -> tuple[Entries, State]:
+def apply(
+    optimizer: Optimizer,
+    params: Entries,
+    grads: Entries,
+    state: State,
+    step: Tensor,
+    *,
+    lr: Rate | None = None,
+    norm: Tensor | None = None,
+) -> tuple[Entries, State]:
     """One update of named leaves; nothing is changed in place or recorded for autograd.
+
+    In a step that `fp.trace_step` traces it becomes one operator for each group of leaves with one label, dtype and
+    device, for passes to split, merge or fuse.
 
     Args:
         optimizer: any.
@@ -46,13 +71,18 @@ def apply(optimizer: Optimizer, params: Entries, grads: Entries, state: State, s
         grads: gradients with the same names and shapes.
         state: what `optimizer.init(params)` or the last update returned.
         step: 0-dim int64 tensor: updates done so far.
+        lr: learning rate in place of the optimizer's own: a 0-dim tensor, say a leaf of the state, whose value may
+            change from step to step; for groups also a dict of them by group, where a group left out keeps its own.
+        norm: 0-dim tensor, the global norm of all gradients; None: it is that of `grads`. Pass it where `grads` are
+            this rank's shards alone.
 
     Returns:
         The new parameters and state.
 
     Raises:
         TreeError: the gradients do not match the parameters.
-        FunpipeTypeError: the step is not a 0-dim integer tensor.
+        FunpipeTypeError: the optimizer is none of funpipe, or the step is not a 0-dim integer tensor.
+        FunpipeError: `lr` is given, and the optimizer takes none.
 
     Example:
         >>> import torch
@@ -62,11 +92,24 @@ def apply(optimizer: Optimizer, params: Entries, grads: Entries, state: State, s
         >>> params, state = apply(optimizer, params, {"w": torch.ones(2)}, optimizer.init(params), torch.tensor(0))
         >>> params["w"]
         tensor([0.5000, 1.5000])
+        >>> apply(optimizer, params, params, state, torch.tensor(1), lr=torch.tensor(0.0))[0]["w"]
+        tensor([0.5000, 1.5000])
     """
+    _check_optimizer(optimizer)
     _check_step(step)
     _check_gradients(params, grads)
     with torch.no_grad():
-        return optimizer.update(grads, state, params, context(optimizer, params, grads, step))
+        if is_collecting():
+            return emitted(optimizer, params, grads, state, step, lr, norm)
+        return optimizer.update(grads, state, params, context(optimizer, params, grads, step, lr=lr, norm=norm))
+
+
+def _check_optimizer(optimizer: object) -> None:
+    if not isinstance(optimizer, Optimizer):
+        raise FunpipeTypeError(
+            f"the optimizer is of type {type(optimizer).__name__}; pass one of funpipe.optim, such as adamw(3e-4), or "
+            "one that from_pair made"
+        )
 
 
 def _check_step(step: Tensor) -> None:

@@ -10,7 +10,8 @@ from funpipe._errors import FunpipeError
 from funpipe.optim.base import Entries, Optimizer, describe, zero_slots
 from funpipe.optim.checks import check_at_least_zero
 from funpipe.optim.elementwise import update_entries
-from funpipe.optim.learning_rates import as_learning_rate
+from funpipe.optim.learning_rates import as_learning_rate, given_rate
+from funpipe.optim.settings import Settings
 
 
 def sgd(
@@ -53,11 +54,14 @@ def sgd(
         slots, rule = ("momentum",), partial(_heavy, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
     rate = as_learning_rate("sgd", lr)
     changed = {"momentum": momentum, "dampening": dampening, "nesterov": nesterov, "weight_decay": weight_decay}
+    dampening = dampening if momentum else 0.0
     return Optimizer(
         init=lambda params: zero_slots(params, *slots),
         update=partial(update_entries, lambda label: rule, slots),
-        scalars=lambda step: _scalars(step, rate(step), dampening if momentum else 0.0),
+        scalars=lambda step: _scalars(step, rate(step), dampening),
         name=describe("sgd", lr=lr, **{name: value for name, value in changed.items() if value}),
+        scalars_at=lambda step, lr: _scalars(step, given_rate("sgd", lr), dampening),
+        settings=Settings.of("sgd", lr=lr, **changed),
     )
 
 

@@ -40,3 +40,9 @@ def test_gradients_of_other_leaves(grads, message):
 def test_bad_steps(step):
     with pytest.raises(FunpipeTypeError, match=r"the step is .*; pass a 0-dim integer tensor"):
         apply(sgd(0.1), ONES, ONES, {}, step)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, adamw])
+def test_what_is_no_optimizer(optimizer):
+    with pytest.raises(FunpipeTypeError, match="the optimizer is of type .*; pass one of funpipe.optim, such as adamw"):
+        apply(optimizer, ONES, ONES, {}, torch.tensor(0))
