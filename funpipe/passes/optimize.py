@@ -1,20 +1,16 @@
 """What lowered programs pass through before they run."""
 
-from collections.abc import Callable
-
+from funpipe.passes.base import Pass
+from funpipe.passes.compose import compose
 from funpipe.passes.early_receives import early_receives
 from funpipe.passes.free_values import free_values
 from funpipe.passes.release_sends import release_sends
 from funpipe.programs import Programs
-from funpipe.programs.verify import check
-
-Pass = Callable[[Programs], Programs]
-"""A pure function from programs to programs that compute the same."""
 
 default_passes: tuple[Pass, ...] = (
-    early_receives,  # one computation ahead, in the order of the sends
-    release_sends,  # as soon as that cannot block
-    free_values,  # after the last use
+    Pass("early_receives", early_receives, over=Programs),  # one computation ahead, in the order of the sends
+    Pass("release_sends", release_sends, over=Programs, after=("early_receives",)),  # as soon as that cannot block
+    Pass("free_values", free_values, over=Programs, after=("early_receives", "release_sends")),  # after the last use
 )
 
 
@@ -30,6 +26,7 @@ def optimize(programs: Programs, passes: tuple[Pass, ...] = default_passes) -> P
 
     Raises:
         ProgramError: what a pass returned breaks a rule of `funpipe.programs.verify`.
+        PassError: the passes are not in an order that they allow, or were applied before.
 
     Example:
         >>> import torch
@@ -42,7 +39,4 @@ def optimize(programs: Programs, passes: tuple[Pass, ...] = default_passes) -> P
         >>> programs.programs[0].as_text().splitlines()[-1].startswith("free")
         True
     """
-    for each in passes:
-        programs = each(programs)
-        check(programs)
-    return programs
+    return compose(*passes)(programs)

@@ -1,6 +1,7 @@
 """Programs: the instruction lists of all ranks, their verifier and their reference interpreter."""
 
 from funpipe.programs.form import Form as Form
+from funpipe.programs.graph_of import graph_of as graph_of
 from funpipe.programs.interpret import interpret as interpret
 from funpipe.programs.lower import lower as lower
 from funpipe.programs.message import Message as Message

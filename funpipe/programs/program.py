@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from funpipe._typing import MeshShape, TensorType
 from funpipe.programs.instructions import Instruction
@@ -52,6 +53,7 @@ class Programs:
         batch_dims: the dimension along which each batch leaf is split, None for a replicated one.
         reducers: how each result is combined over replicas.
         divisor: what sums of gradients are divided by, unless by the weight of the batch; None: by nothing.
+        applied: the passes that made them, in order.
     """
 
     mesh: MeshShape
@@ -65,6 +67,7 @@ class Programs:
     batch_dims: dict[str, int | None]
     reducers: dict[str, str] = field(default_factory=dict)
     divisor: int | None = None
+    applied: tuple[Any, ...] = ()
 
     def map(self, function: Callable[["Programs", Program], Program]) -> "Programs":
         """The same programs with each rank's replaced by `function(self, program)`."""

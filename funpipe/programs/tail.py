@@ -3,6 +3,7 @@
 import torch
 
 from funpipe.functional.tree import named_leaves
+from funpipe.optim.members import initial_state
 from funpipe.programs.instructions import (
     AllReduce,
     Constant,
@@ -61,7 +62,7 @@ class Tail:
         if self.source.optimizer is None:
             return ()
         meta = torch.empty(bucket.size, dtype=bucket.dtype, device="meta")
-        state = self.source.optimizer.init({bucket.name: meta})
+        state = initial_state(self.source.optimizer, bucket.label, {bucket.name: meta})
         kind = bucket.type(self.shared.types[f"bucket.{bucket.name}"].device)
         paths = tuple(n.removesuffix(f".{bucket.name}") for n in named_leaves(state)[0])
         self.shared.types.update({f"slot.{p}.{bucket.name}": kind for p in paths})

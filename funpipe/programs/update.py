@@ -8,6 +8,7 @@ from torch import Tensor
 from funpipe._typing import TensorType
 from funpipe.functional.tree import named_leaves, unflatten_named
 from funpipe.optim import Context, Optimizer
+from funpipe.optim.members import initial_state
 from funpipe.optim.norm import norm_of_squares, square_sum
 from funpipe.programs.layout import Bucket, Layout
 
@@ -35,7 +36,7 @@ def updated(
         scalars: `optimizer.scalars(step)` if it is already known.
     """
     name = bucket.name
-    state = _state(optimizer, name, param, slots)
+    state = _state(optimizer, bucket, param, slots)
     context = Context(
         step=step,
         label=lambda entry: bucket.label,
@@ -46,10 +47,10 @@ def updated(
     return params[name], {n.removesuffix(f".{name}"): t for n, t in named_leaves(state)[0].items()}
 
 
-def _state(optimizer: Optimizer, name: str, param: Tensor, slots: dict[str, Tensor]) -> dict[str, object]:
+def _state(optimizer: Optimizer, bucket: Bucket, param: Tensor, slots: dict[str, Tensor]) -> dict[str, object]:
     meta = torch.empty(param.shape, dtype=param.dtype, device="meta")
-    _, spec = named_leaves(optimizer.init({name: meta}))
-    return unflatten_named(spec, {f"{path}.{name}": slot for path, slot in slots.items()})
+    _, spec = named_leaves(initial_state(optimizer, bucket.label, {bucket.name: meta}))
+    return unflatten_named(spec, {f"{path}.{bucket.name}": slot for path, slot in slots.items()})
 
 
 def _known(norm: Tensor | None) -> Tensor:
