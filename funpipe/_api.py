@@ -10,7 +10,10 @@ from funpipe._errors import FunpipeError, FunpipeTypeError
 from funpipe._typing import MeshShape, Tree
 from funpipe.backends.compiled import CudaGraph
 from funpipe.functional.tree import unflatten_named
+from funpipe.graphs.step import Step
 from funpipe.optim import Optimizer
+from funpipe.passes import Pass
+from funpipe.runtime.as_graph import as_graph, metrics_of, state_of, values_of
 from funpipe.runtime.engine import Engine, advance, require_state
 from funpipe.runtime.evaluation import evaluation
 from funpipe.runtime.exchange import gather_buffers, gather_gradients, gather_params, loaded, state_dict
@@ -119,6 +122,61 @@ class TrainStep:
         """
         self._engine.step_for(batch)
 
+    def as_graph(self, updates: Literal["node", "expanded"] = "node") -> Step:
+        """This rank's step as a graph, which passes over graphs, `rotate` and `compile_step` take; after `init`.
+
+        Args:
+            updates: `"node"`: the update of a bucket is one operator; `"expanded"`: those that the optimizer runs.
+
+        Returns:
+            The step `(values, batch) -> (values, aux)`: `values` is the dict that `values_of` gives, `aux` has what
+            this rank's stages return of this replica; `metrics_of` combines it.
+
+        Example:
+            >>> import torch, funpipe as fp
+            >>> step = fp.train_step(lambda p, x: (x @ p["w"]).square().mean(), fp.optim.sgd(0.1), backend="interpret")
+            >>> x = torch.ones(4, 3)
+            >>> state = step.init({"w": torch.ones(3, 2)}, x)
+            >>> compiled = fp.compile_step(step.as_graph(), backend="interpret")
+            >>> values, aux = compiled(step.values_of(state), x)
+            >>> step.metrics_of(aux)["loss"], step.state_of(values).step
+            (tensor(9.), 1)
+        """
+        return as_graph(self._engine, updates)
+
+    def values_of(self, state: State) -> dict[str, Tensor]:
+        """What a state holds on this rank, by the names that programs and graphs use.
+
+        Args:
+            state: consumed.
+
+        Returns:
+            The tensors: flat buckets, the optimizer's slots, loose leaves, buffers, the step count.
+
+        Raises:
+            StateError: the state is of another step, was consumed, or its step did not finish.
+        """
+        return values_of(self._engine, require_state(state))
+
+    def state_of(self, values: Mapping[str, Tensor]) -> State:
+        """A state of values by name; the inverse of `values_of`.
+
+        Args:
+            values: tensors of the shapes and dtypes that `values_of` gives; not copied.
+
+        Raises:
+            TreeError: one is missing, unknown, or of another shape or dtype.
+        """
+        return state_of(self._engine, values)
+
+    def metrics_of(self, aux: Mapping[str, Tensor]) -> Metrics:
+        """The metrics that the step itself would return, from what its graph returned; every rank calls it alike.
+
+        Args:
+            aux: of this rank.
+        """
+        return metrics_of(self._engine, aux)
+
     @property
     def lowered(self) -> LoweredStep:
         """What `init` made: schedule, stages, programs; prints with `as_text()`."""
@@ -221,6 +279,7 @@ def train_step(
     buffers: Literal["first", "mean"] = "first",
     remat: Remat | Sequence[Remat] = "none",
     cuda_graph: CudaGraph = "auto",
+    passes: Pass | Sequence[Pass] = (),
 ) -> TrainStep:
     """A training step of a pure loss function, over several devices or played by one.
 
@@ -244,6 +303,8 @@ def train_step(
             in `"interpret"`.
         cuda_graph: whether the step is recorded as a CUDA graph, which the host starts as a whole: `"auto"`, where the
             state is on a GPU and the step exchanges no messages; True: it is an error where it cannot be; False: never.
+        passes: one or several over the programs of all ranks, such as `fp.passes.rebucket()`; applied behind those that
+            every step goes through.
 
     Returns:
         The step: `state = step.init(params, batch)`, then `state, metrics = step(state, batch)`.
@@ -281,6 +342,7 @@ def train_step(
             buffers,
             remat,
             cuda_graph,
+            tuple(passes) if isinstance(passes, Sequence) else (passes,),
         )
     )
 

@@ -45,10 +45,10 @@ def pieces(module: fx.GraphModule, types: Sequence[TensorType]) -> list[Piece]:
     groups = layers(graph)
     if len(groups) < 2:
         return [Piece(module, tuple(types), tuple(graph.find_nodes(op="placeholder")), returned(graph))]
-    owner = _owners(graph, groups)
-    read = _read_elsewhere(graph, owner)
+    owner = owners(graph, groups)
+    read = read_elsewhere(graph, owner)
     order = {node: i for i, node in enumerate(graph.nodes)}
-    return [_piece(index, owner, order, read) for index in range(len(groups))]
+    return [piece_of(index, owner, order, read) for index in range(len(groups))]
 
 
 def returned(graph: fx.Graph) -> tuple[fx.Node, ...]:
@@ -56,7 +56,7 @@ def returned(graph: fx.Graph) -> tuple[fx.Node, ...]:
     return tuple(graph.find_nodes(op="output")[0].args[0])
 
 
-def _owners(graph: fx.Graph, groups: Sequence[Sequence[fx.Node]]) -> dict[fx.Node, int]:
+def owners(graph: fx.Graph, groups: Sequence[Sequence[fx.Node]]) -> dict[fx.Node, int]:
     """The piece of each node that computes something; the parts of several results belong to their call."""
     owner = {node: i for i, group in enumerate(groups) for node in group}
     for node in graph.find_nodes(op="call_function", target=operator.getitem):
@@ -65,7 +65,7 @@ def _owners(graph: fx.Graph, groups: Sequence[Sequence[fx.Node]]) -> dict[fx.Nod
     return owner
 
 
-def _read_elsewhere(graph: fx.Graph, owner: dict[fx.Node, int]) -> set[fx.Node]:
+def read_elsewhere(graph: fx.Graph, owner: dict[fx.Node, int]) -> set[fx.Node]:
     """What a piece makes and another reads, or the graph returns."""
     readers = [n for n in graph.nodes if not is_view(n)]
     reads = ((reader, base_of(source)) for reader in readers for source in reader.all_input_nodes)
@@ -76,11 +76,19 @@ def _is_made_where_read(node: fx.Node) -> bool:
     return is_view(node) or is_constant(node)
 
 
-def _piece(index: int, owner: dict[fx.Node, int], order: dict[fx.Node, int], read: set[fx.Node]) -> Piece:
+def piece_of(index: int, owner: dict[fx.Node, int], order: dict[fx.Node, int], read: set[fx.Node]) -> Piece:
+    """One piece as a graph of its own.
+
+    Args:
+        index: which.
+        owner: the piece of each node; views, and constants that are in none, are made where they are read.
+        order: the position of each node in the whole graph.
+        read: what a piece makes and another reads.
+    """
     mine = sorted((n for n, i in owner.items() if i == index), key=order.__getitem__)
     outputs = tuple(n for n in mine if n in read)
     writes = tuple(n for n in mine if mutates(n))
-    cut = needed((*outputs, *writes), lambda n: owner.get(n) == index or _is_made_where_read(n), order)
+    cut = needed((*outputs, *writes), lambda n: owner[n] == index if n in owner else _is_made_where_read(n), order)
     graph, copies = fx.Graph(), {}
     for node in cut.outside:
         copies[node] = graph.placeholder(f"i{len(copies)}")

@@ -11,6 +11,7 @@ from torch import Tensor
 from funpipe._errors import BatchError
 from funpipe._typing import Tree
 from funpipe.functional.batch_spec import resolve, rows_of
+from funpipe.functional.tree import named_leaves
 from funpipe.optim import Optimizer
 from funpipe.planning.region_costs import RegionCosts
 from funpipe.stages import Costs
@@ -76,8 +77,8 @@ class Source:
 
     def slots(self, dtype: torch.dtype) -> float:
         """The bytes of optimizer state for each byte of a parameter."""
-        leaf = torch.empty(64, dtype=dtype, device="meta")
-        return sum(map(_nbytes, _tensors(self.optimizer.init({"leaf": leaf})))) / _nbytes(leaf)
+        leaves = {n: t.detach().to("meta") for n, t in named_leaves(self.params)[0].items() if t.dtype == dtype}
+        return sum(map(_nbytes, _tensors(self.optimizer.init(leaves)))) / max(sum(map(_nbytes, leaves.values())), 1)
 
 
 def _sized(value: Any, dim: int | None, rows: int) -> Any:

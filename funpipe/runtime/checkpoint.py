@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 
-from funpipe._errors import CheckpointError
+from funpipe._errors import CheckpointError, FunpipeError
 from funpipe.runtime import folders, leaves
 from funpipe.runtime.leaves import StateDict
 from funpipe.runtime.mesh import Mesh
@@ -173,6 +173,10 @@ def _attempt(path: Path, act: Callable[[], R]) -> R | CheckpointError:
         return act()
     except CheckpointError as error:
         return error
+    except FunpipeError as error:  # it says what to do
+        ours = CheckpointError(f"{path}: {error}")
+        ours.__cause__ = error
+        return ours
     except Exception as error:
         ours = CheckpointError(f"{path}: {type(error).__name__}: {error}; check the folder, its rights and free space")
         ours.__cause__ = error

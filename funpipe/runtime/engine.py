@@ -10,6 +10,7 @@ from torch import Tensor
 
 from funpipe._errors import FunpipeTypeError, LossError, StateError, TraceError, TreeError
 from funpipe._typing import TensorType, Tree
+from funpipe.functional.pending import require_whole
 from funpipe.functional.tree import check_same, named_leaves, place
 from funpipe.programs.layout import Layout
 from funpipe.runtime.collecting import no_collecting
@@ -18,7 +19,7 @@ from funpipe.runtime.follow import Follow, holders, operators
 from funpipe.runtime.inputs import BatchInputs, one_microbatch, signature
 from funpipe.runtime.ladder import CompiledStep, LoweredStep, TracedStep
 from funpipe.runtime.leaves_of_state import initial_values
-from funpipe.runtime.metrics import Metrics, pack
+from funpipe.runtime.metrics import Metrics, Results, pack
 from funpipe.runtime.setup import Setup
 from funpipe.runtime.state import State
 from funpipe.runtime.together import give_up, require_same_batches, telling, transport_of
@@ -197,13 +198,18 @@ class Engine:
         try:
             with on(device):
                 found = compiled.executable(compiled.feed(state.values, inputs.leaves, device))
-                return found, self._metrics(compiled, found)
+                return found, self.metrics(compiled.results, found)
         except BaseException as error:
             give_up(self.transport, error)
             raise
 
-    def _metrics(self, compiled: CompiledStep, found: dict[str, Tensor]) -> Metrics:
-        results = compiled.results
+    def metrics(self, results: Results, found: dict[str, Tensor]) -> Metrics:
+        """The metrics of all ranks; every rank calls it alike.
+
+        Args:
+            results: which rank makes which.
+            found: this rank's, by name, among other values.
+        """
         local = {n: found[n] for n in results.owners if n in found}
         mesh = self.setup.mesh
         if mesh is None or mesh.shape.pp * mesh.shape.dp == 1 or self.transport is None:
@@ -232,6 +238,7 @@ def advance(engine: Engine, state: State, batch: Tree) -> tuple[State, Metrics]:
 
 def require_state(state: object) -> State:
     """Raises unless it is a state."""
+    require_whole(state, "the state")
     if not isinstance(state, State):
         raise FunpipeTypeError(
             f"the state is of type {type(state).__name__}; pass what step.init, step.load or the step itself returned."

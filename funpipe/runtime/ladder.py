@@ -8,7 +8,7 @@ import torch
 from funpipe._typing import Tree
 from funpipe.backends import Executable
 from funpipe.backends.transport import Transport
-from funpipe.passes import optimize
+from funpipe.passes import default_passes, optimize
 from funpipe.programs.layout import Layout
 from funpipe.programs.lower import lower
 from funpipe.programs.program import Program, Programs
@@ -77,7 +77,8 @@ class TracedStep:
             mean_buffers=setup.buffers == "mean",
             layout=self.layout,
         )
-        return LoweredStep(self, stages, table, optimize(programs), cuts)
+        programs = optimize(programs, (*default_passes, *setup.passes))
+        return LoweredStep(self, stages, table, programs, cuts)
 
 
 @dataclass(frozen=True, eq=False)

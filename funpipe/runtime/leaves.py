@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from funpipe._errors import CheckpointError
+from funpipe.functional.pending import require_whole
 
 Leaf = Tensor | int | float | str | bool | None
 StateDict = dict[str, Any]
@@ -55,10 +56,17 @@ def replace(fn: Callable[[Leaf], Leaf], tree: StateDict) -> StateDict:
 
 def names(tree: StateDict) -> dict[str, Leaf]:
     """The leaves by name; raises where two would share one, or a value cannot be saved."""
+    require_whole(tree, "the state")
+    if not isinstance(tree, dict):
+        raise CheckpointError(
+            f"the state dict is a {type(tree).__name__}; save nested dicts of tensors and plain values, such as "
+            "step.state_dict(state), or the state of a Clean one"
+        )
     leaves: dict[str, Leaf] = {}
     for name, leaf in walk("", tree):
         if name in leaves:
             raise CheckpointError(f"two leaves are named {name!r}; rename a key so that the dotted names differ")
+        require_whole(leaf, f"leaf {name!r}")
         if leaf is not None and not isinstance(leaf, Tensor | int | float | str | bool):
             raise CheckpointError(
                 f"leaf {name!r} is a {type(leaf).__name__}; save tensors and plain values in nested dicts"

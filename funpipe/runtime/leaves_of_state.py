@@ -1,12 +1,13 @@
 """Between a rank's state values (flat buckets) and leaves by name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from funpipe._errors import StateError
 from funpipe.optim import Optimizer
+from funpipe.optim.members import initial_state
 from funpipe.programs.layout import Bucket, Layout
 from funpipe.programs.program import Program, Programs
 
@@ -57,7 +58,7 @@ def initial_values(
         kind, _, rest = name.partition(".")
         if kind == "bucket":
             values[name] = fill(programs.layout.bucket(rest), params, device)
-            values |= initial_slots(optimizer, rest, values[name])
+            values |= initial_slots(optimizer, rest, values[name], programs.layout.bucket(rest).label)
         elif kind == "leaf":
             values[name] = params[rest].detach().to(device, copy=True).contiguous()
         elif kind == "buffer":
@@ -65,23 +66,24 @@ def initial_values(
     values["step"] = torch.zeros((), dtype=torch.int64, device="cpu")
     if program.rank == 0:
         values |= {
-            f"buffer.{n}": b.detach().to(device, copy=True) for n, b in buffers.items() if _is_unused(programs, n)
+            f"buffer.{n}": b.detach().to(device, copy=True) for n, b in buffers.items() if is_unused(programs, n)
         }
     return values
 
 
-def _is_unused(programs: Programs, buffer: str) -> bool:
+def is_unused(programs: Programs, buffer: str) -> bool:
     """Whether no rank reads or updates a buffer: the first one keeps it then."""
     return not any(f"buffer.{buffer}" in p.inputs for p in programs.programs)
 
 
-def initial_slots(optimizer: Optimizer | None, bucket: str, flat: Tensor) -> Named:
+def initial_slots(optimizer: Optimizer | None, bucket: str, flat: Tensor, label: Hashable = None) -> Named:
     """The optimizer's slots of a bucket, by the names that programs use.
 
     Args:
         optimizer: None has none.
         bucket: the name of the bucket.
         flat: its parameters.
+        label: that the optimizer gives to its leaves.
 
     Returns:
         New tensors, `slot.PATH.BUCKET`.
@@ -93,7 +95,7 @@ def initial_slots(optimizer: Optimizer | None, bucket: str, flat: Tensor) -> Nam
     """
     from funpipe.functional.tree import named_leaves
 
-    state = optimizer.init({bucket: flat}) if optimizer else {}
+    state = initial_state(optimizer, label, {bucket: flat}) if optimizer else {}
     return {f"slot.{name}": slot for name, slot in named_leaves(state)[0].items()}
 
 

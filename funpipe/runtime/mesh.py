@@ -93,10 +93,10 @@ def mesh(
         device: where this process's tensors live; None: GPU number LOCAL_RANK, or the CPU if there is no GPU.
         timeout: seconds that a message or collective may take before it is an error; waiting for a rank that still
             compiles counts.
-        same_host: what carries small messages and collectives between CPU ranks of one host: "shared memory" (Linux;
-            a tenth of the latency), or the "network", as between hosts. The results are the same, but
-            for the last bits of sums over more than two ranks: those of up to a mebibyte are added in the order of
-            the ranks through shared memory, and in gloo's order over the network.
+        same_host: what carries small messages and all collectives between CPU ranks of one host: "shared memory"
+            (Linux; a tenth of the latency, less than half the time of a large sum), or the "network", as between
+            hosts. The results are the same, but for the last bits of sums over more than two ranks, which are added
+            in the order of the ranks through shared memory, and in gloo's order over the network.
 
     Returns:
         This process's place.

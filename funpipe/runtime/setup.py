@@ -13,6 +13,7 @@ from funpipe.backends.compiled import CudaGraph
 from funpipe.backends.registry import check_backend
 from funpipe.functional.batch_spec import check_count
 from funpipe.optim import Optimizer
+from funpipe.passes.base import Pass
 from funpipe.runtime.mesh import Mesh
 from funpipe.runtime.stage_counts import fewest_stages, nearest_counts, ranks_with
 from funpipe.schedules import FromTable, Schedule, Table, merge, resolve
@@ -39,6 +40,7 @@ class Setup:
         buffers: `"first"` returns replica 0's, `"mean"` averages floating-point ones over the replicas.
         remat: what each stage's backward computes again: one choice for all, or one for each.
         cuda_graph: whether the step becomes a CUDA graph; `"auto"`: where it can.
+        passes: over the programs, behind those that every step goes through.
     """
 
     loss_fn: Callable[..., Any]
@@ -53,6 +55,7 @@ class Setup:
     buffers: Literal["first", "mean"] = "first"
     remat: Remat | Sequence[Remat] = "none"
     cuda_graph: CudaGraph = "auto"
+    passes: tuple[Pass, ...] = ()
 
     def __post_init__(self) -> None:
         check_count(self.num_microbatches)

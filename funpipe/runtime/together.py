@@ -79,6 +79,32 @@ def require_same_batches(inputs: BatchInputs, transport: Distributed | None) -> 
     )
 
 
+def require_same_call(number: int, name: str, transport: Distributed | None) -> None:
+    """Raises on every rank unless all of them are about to run the same graph.
+
+    Args:
+        number: of the graph, at least 0.
+        name: of the function that was called, for the error.
+        transport: to the other ranks; None where there are none.
+
+    Raises:
+        BatchError: a rank cannot go on, or calls something else; it is named.
+    """
+    found = _numbers(number, transport)
+    if found.count(found[0]) == len(found) and found[0] != _FAILED:
+        return
+    if _FAILED in found:
+        raise BatchError(
+            f"global rank {found.index(_FAILED)} cannot run this step, so no rank does: its own error says why. "
+            "Correct what it was given there."
+        )
+    odd = next(rank for rank, other in enumerate(found) if other != found[0])
+    raise BatchError(
+        f"this rank calls {name!r}, and global rank {odd} calls something else than rank 0 in the same step: call the "
+        "same function of the same compiled step on every rank."
+    )
+
+
 def _numbers(number: int, transport: Distributed | None) -> list[int]:
     """One number of every rank, in the order of the ranks."""
     if transport is None or transport.alone:

@@ -10,6 +10,7 @@ from funpipe._errors import (
     FunpipeError,
     FunpipeTypeError,
     MeshError,
+    PassError,
     ScheduleError,
     StageError,
     TraceError,
@@ -52,6 +53,8 @@ def test_arguments_that_cannot_be_are_refused_at_once(options, error, text):
             "num_stages=4.* 2 stages on no number of ranks",
         ),
         ({"schedule": fp.schedules.GPipe().table(2, 3)}, ScheduleError, "num_microbatches=3 only, not 4; use num_mic"),
+        ({"passes": fp.passes.rebucket}, PassError, r"rebucket is no pass: .* as in passes\.bucket\(\)"),
+        ({"passes": fp.passes.bucket()}, PassError, r"'bucket' takes a Graph, .* pass what .* as_graph\(\) gives"),
         ({"batch_spec": {"x": 0}}, BatchError, "batch_spec {'x': 0} is no prefix of the batch"),
         ({"batch_spec": {"x": 2, "y": 0}}, BatchError, r"leaf 'x' \(float32\[8,5\]\) has no dimension 2"),
         (

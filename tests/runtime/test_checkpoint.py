@@ -5,6 +5,7 @@ import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from funpipe._errors import CheckpointError
+from funpipe.functional import Clean, Pending
 from funpipe.runtime import checkpoint, folders
 
 
@@ -71,6 +72,16 @@ def test_what_does_not_fit_is_named(tmp_path, template, text):
 def test_two_leaves_of_one_name_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(CheckpointError, match="two leaves are named 'a.b'; rename a key"):
         checkpoint.save(tmp_path / "a", {"a.b": 1, "a": {"b": 2}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pending_state_says_to_flush_it(tmp_path):
+    pending = Pending({}, {}, ("params.w",))
+    for saved in (pending, {"state": pending}):
+        with pytest.raises(CheckpointError, match=r"'params.w' is still open: .*, and read clean.state\.$"):
+            checkpoint.save(tmp_path / "a", saved)
+    with pytest.raises(CheckpointError, match="the state dict is a Clean; save nested dicts .* of a Clean one$"):
+        checkpoint.save(tmp_path / "a", Clean({"w": 1.0}))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -477,7 +477,7 @@ def test_an_edge_that_was_not_opened_is_named(edges):
 
 
 def dies(rank, port, told, same_host):
-    """Rank 1 of 3 ends without a word while rank 0 waits for it, and rank 2 for a sum."""
+    """Rank 1 of 3 ends without a word while rank 0 waits for it, and rank 2 for a small sum and a large one."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     end = Distributed(mesh(pp=3, timeout=60, same_host=same_host))
     x = torch.ones(2)
@@ -489,7 +489,9 @@ def dies(rank, port, told, same_host):
         told.put((rank, raised(end.wait_recv, message(5, x, 1, 0))))
         time.sleep(1)  # it holds the store
     else:
+        large = end.all_reduce_start([torch.ones(2**18)], "sum", "pp")
         told.put((rank, raised(end.all_reduce, x, "pp")))
+        told.put(("large", raised(large.wait)))
 
 
 def test_a_dead_rank_ends_the_others_with_an_error_that_names_it(same_host):
@@ -501,13 +503,15 @@ def test_a_dead_rank_ends_the_others_with_an_error_that_names_it(same_host):
     processes = [context.Process(target=dies, args=(rank, port, told, same_host)) for rank in range(3)]
     for process in processes:
         process.start()
-    texts = dict(told.get() for _ in range(2))
+    texts = dict(told.get() for _ in range(3))
     for process in processes:
         process.join(30)
     assert texts[0][0] is texts[2][0] is TransportError
     assert "receiving 'F 1->0 value v5'" in texts[0][1]
     assert texts[0][1].endswith("look for the first error of rank 1, it ended or broke off before this one")
-    assert "all_reduce over 'pp' (global ranks [0, 1, 2]) failed" in texts[2][1]
+    for sum in (2, "large"):
+        assert texts[sum][0] is TransportError
+        assert "all_reduce over 'pp' (global ranks [0, 1, 2]) failed" in texts[sum][1]
 
 
 def hundred():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funpipe._typing import TensorType
-from funpipe.runtime.transports.memory import LARGEST, MOST, PAGE, SIZE, Parts, Views, pages
+from funpipe.runtime.transports.memory import LARGEST, MOST, PAGE, SIZE, Parts, Read, Views, pages
 
 SIZES = st.one_of(st.integers(0, 3 * PAGE), st.integers(0, LARGEST), st.just(LARGEST))
 
@@ -51,6 +51,17 @@ def test_it_begins_at_the_front_when_nothing_is_in_use():
     for _ in range(3):
         assert parts.take(100) == 0
         parts.give_back(1)
+
+
+def test_what_is_read_is_due_when_it_is_many_or_much():
+    many, much = Read(), Read()
+    for _ in range(MOST // 4):
+        assert not many.due
+        many.add(1)
+    much.add(LARGEST)
+    assert many.due and much.due
+    assert (many.forget(), many.forget(), much.forget()) == (MOST // 4, 0, 1)
+    assert not many.due and not much.due
 
 
 def test_a_part_is_seen_as_any_type():

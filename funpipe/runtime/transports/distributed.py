@@ -4,7 +4,6 @@ import atexit
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import NoReturn
 
@@ -12,26 +11,26 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from funpipe._typing import TensorType
-from funpipe.backends.transport import Group, Message
+from funpipe.backends.transport import Group, Message, Reduction
 from funpipe.runtime.mesh import Mesh
-from funpipe.runtime.transports import failures, wire
-from funpipe.runtime.transports.meetings import Meeting
+from funpipe.runtime.transports import collectives, failures, gathers, request, wire
+from funpipe.runtime.transports.arriving import Arriving
 from funpipe.runtime.transports.memory import LARGEST
 from funpipe.runtime.transports.network import Network, Started, wait
 from funpipe.runtime.transports.one_number import NumbersFarAway, NumbersNearby
+from funpipe.runtime.transports.recycled import Recycled
 from funpipe.runtime.transports.same_host import neighbours
 from funpipe.runtime.transports.shared_memory import Coming, Leaving, SharedMemory
 
-_KINDS: dict[Group, int] = {"world": 1, "pp": 2, "dp": 3}
-"""Of meetings."""
+_LAST_WORDS = 10.0
+"""Seconds that a transport takes at most at its end to send what there was no room for."""
 
 
 class Distributed:
     """One rank's transport; implements `Transport`, whose methods say what each call waits for.
 
     Every process of the mesh makes its own, all of them at the same point of the program. Between ranks that share a
-    host, messages and collectives of up to `memory.LARGEST` bytes go through shared memory unless the mesh says no.
+    host, messages of up to `memory.LARGEST` bytes and collectives go through shared memory unless the mesh says no.
 
     Args:
         mesh: the processes, from `funpipe.runtime.mesh`.
@@ -64,9 +63,11 @@ class Distributed:
         self.numbers = near_numbers if "world" in self.meeting else NumbersFarAway(_control(mesh, world), self.near)
         self.sent: dict[int, deque[Leaving | Started]] = defaultdict(deque)
         self.posted: dict[int, deque[Coming | Started]] = defaultdict(deque)
+        self.memory = Recycled()
+        self.lag = 0.0
         self.carriers: dict[int, tuple[Message, SharedMemory | Network]] = {}
         self.given_up: BaseException | None = None
-        weakref.finalize(self, self.near.close)
+        weakref.finalize(self, _end, self.near)
         atexit.register(_let_go, weakref.ref(self))  # before `Mesh.close`, which was registered earlier
 
     def open(self, messages: Iterable[Message]) -> None:
@@ -112,21 +113,28 @@ class Distributed:
             self._fail(message, error)
 
     def all_reduce(self, tensor: Tensor, group: Group) -> None:
-        """See `Transport.all_reduce`; small sums of one host are added in the order of the ranks."""
+        """See `Transport.all_reduce`; sums of one host are added in the order of the ranks."""
         whole = tensor.detach().contiguous()
-        if self._meets(tensor.nbytes * (len(self.ranks[group]) - 1), group):
-            total, *others = self._meet("all_reduce", whole.clone(), group).wait()
+        if self.lag == 0 and group in self.meeting and tensor.nbytes <= collectives.LENT_FROM:
+            total, *others = gathers.start(self, whole.clone(), group, None, "all_reduce").wait()
             for other in others:
                 total = total + other
             tensor.detach().copy_(total)
             return
+        if group in self.meeting or self.lag:
+            wanted = request.all_reduce([whole], "sum", *self._place(group))
+            collectives.start(self, wanted, [whole], group, wire.as_bytes(whole)).wait()
+        else:
+            self._sum_far(whole, group)
+        if whole.data_ptr() != tensor.data_ptr():
+            tensor.detach().copy_(whole)
+
+    def _sum_far(self, whole: Tensor, group: Group) -> None:
         self.require_whole()
         try:
             self._wait(self.groups[group].allreduce([wire.flat(whole)]), group)
         except (RuntimeError, OSError) as error:
             self.fail_collective("all_reduce", group, error)
-        if whole.data_ptr() != tensor.data_ptr():
-            tensor.detach().copy_(whole)
 
     def broadcast(self, tensor: Tensor, src: int, group: Group) -> None:
         """See `Transport.broadcast`."""
@@ -140,7 +148,9 @@ class Distributed:
         if whole.data_ptr() != tensor.data_ptr():
             tensor.detach().copy_(whole)
 
-    def all_gather_start(self, tensor: Tensor, group: Group, makers: Sequence[int] | None = None) -> "Gathering | Met":
+    def all_gather_start(
+        self, tensor: Tensor, group: Group, makers: Sequence[int] | None = None
+    ) -> gathers.Gathering | gathers.Met:
         """See `Transport.all_gather_start`.
 
         Args:
@@ -148,17 +158,20 @@ class Distributed:
             group: who takes part.
             makers: the group's ranks whose tensors are wanted, the same on all; of others anything may come.
         """
-        self.require_whole()
         own = tensor.detach().clone(memory_format=torch.contiguous_format)
-        if self._meets(own.nbytes, group):
-            return self._meet("all_gather", own, group, makers)
-        parts = [torch.empty_like(own) for _ in self.ranks[group]]
-        flat = [wire.as_bytes(part) for part in parts]
-        try:
-            work = self.groups[group].allgather([flat], [wire.as_bytes(own)])
-        except RuntimeError as error:
-            self.fail_collective("all_gather", group, error)
-        return Gathering(self, group, work, own, parts)
+        return gathers.start(self, own, group, makers)
+
+    def all_reduce_start(self, tensors: Sequence[Tensor], reduce: Reduction, group: Group) -> Arriving:
+        """See `Transport.all_reduce_start`."""
+        return collectives.start(self, request.all_reduce(tensors, reduce, *self._place(group)), tensors, group)
+
+    def all_gather_into_start(self, tensor: Tensor, group: Group) -> Arriving:
+        """See `Transport.all_gather_into_start`."""
+        return collectives.start(self, request.all_gather(tensor, *self._place(group)), [tensor], group)
+
+    def reduce_scatter_start(self, tensor: Tensor, reduce: Reduction, group: Group) -> Arriving:
+        """See `Transport.reduce_scatter_start`."""
+        return collectives.start(self, request.reduce_scatter(tensor, reduce, *self._place(group)), [tensor], group)
 
     def tell_number(self, number: int) -> None:
         """Starts gathering one number from every rank of the mesh; `numbers_told` ends it before the next.
@@ -193,7 +206,7 @@ class Distributed:
             error: what ended the step.
         """
         self.given_up = self.given_up or error
-        self.near.hang_up()
+        self.near.listening.hang_up()
 
     def require_whole(self) -> None:
         """Raises if a step ended in its middle."""
@@ -213,23 +226,19 @@ class Distributed:
             known = self.carriers[message.id] = message, self.near if near else self.network
         return known[1]
 
-    def _meets(self, nbytes: int, group: Group) -> bool:
-        return group in self.meeting and nbytes <= LARGEST
+    def wait_works(self, works: Sequence[dist.Work | None], group: Group) -> None:
+        """Blocks until collectives of torch are over."""
+        for work in works:
+            self._wait(work, group)
 
-    def _meet(self, what: str, own: Tensor, group: Group, makers: Sequence[int] | None = None) -> "Met":
-        """Starts a gathering of dense tensors, whose memory is ours, through shared memory."""
-        self.require_whole()
+    def _place(self, group: Group) -> tuple[int, int]:
+        """How many ranks a group has, and this one's place."""
         ranks = self.ranks[group]
-        named = None if makers is None else [ranks[maker] for maker in makers]
-        try:
-            meeting = self.near.meet(_KINDS[group], ranks, wire.as_bytes(own), self.timeout, named)
-        except (RuntimeError, OSError) as error:
-            self.fail_collective(what, group, error)
-        return Met(self, what, group, meeting, own)
+        return len(ranks), ranks.index(dist.get_rank())
 
     def _wait(self, work: dist.Work | None, group: Group) -> None:
         assert work is not None
-        self.near.beside(lambda: wait(work, self.timeout, self.mesh.device.type == "cuda"), self.ranks[group])
+        self.near.listening.beside(lambda: wait(work, self.timeout, self.mesh.device.type == "cuda"), self.ranks[group])
 
     def _fail(self, message: Message, error: BaseException) -> NoReturn:
         """Turns a backend's error into one that names the message and the peer."""
@@ -242,46 +251,6 @@ class Distributed:
         raise failures.collective_failed(what, dist.get_rank(), group, self.ranks[group], error) from error
 
 
-@dataclass(frozen=True)
-class Gathering:
-    """An all-gather under way; implements `Pending`."""
-
-    transport: Distributed
-    group: Group
-    work: dist.Work
-    own: Tensor
-    parts: list[Tensor]
-
-    def wait(self) -> list[Tensor]:
-        """See `Pending.wait`."""
-        try:
-            self.transport._wait(self.work, self.group)
-        except (RuntimeError, OSError) as error:
-            self.transport.fail_collective("all_gather", self.group, error)
-        return self.parts
-
-
-@dataclass(frozen=True)
-class Met:
-    """An all-gather of tensors through shared memory; implements `Pending`."""
-
-    transport: Distributed
-    what: str
-    group: Group
-    meeting: Meeting
-    own: Tensor
-
-    def wait(self) -> list[Tensor]:
-        """See `Pending.wait`."""
-        try:
-            parts = self.transport.near.parts(self.meeting, self.transport.timeout)
-            type = TensorType.of(self.own)
-            own = wire.as_bytes(self.own)
-            return [wire.typed(parts.get(rank, own), type) for rank in self.transport.ranks[self.group]]
-        except (RuntimeError, OSError) as error:
-            self.transport.fail_collective(self.what, self.group, error)
-
-
 def _control(mesh: Mesh, world: dist.ProcessGroup) -> dist.ProcessGroup:
     """All ranks, for what the host has to know: CPU tensors on GPUs too, or each step would wait for the one before."""
     if mesh.device.type == "cpu":
@@ -289,6 +258,12 @@ def _control(mesh: Mesh, world: dist.ProcessGroup) -> dist.ProcessGroup:
     group = dist.new_group(backend="gloo", timeout=timedelta(seconds=mesh.timeout))
     assert isinstance(group, dist.ProcessGroup)
     return group
+
+
+def _end(near: SharedMemory) -> None:
+    """Ends the channels; others still get what they wait for."""
+    near.listening.flush(_LAST_WORDS)
+    near.close()
 
 
 def _let_go(transport: "weakref.ref[Distributed]") -> None:

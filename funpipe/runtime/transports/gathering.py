@@ -13,11 +13,12 @@ from funpipe.runtime.transports.waiting import Room
 
 @dataclass(frozen=True)
 class Call:
-    """One collective; the ranks' n-th calls meet, and must be of one kind."""
+    """One collective; the ranks' n-th calls meet, and must be of one kind and form."""
 
     kind: str
     number: int
     group: Group
+    form: int = 0
 
 
 class Gathering:

@@ -1,17 +1,20 @@
 """The transport of ranks that are threads of one process."""
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from funpipe._errors import TransportError
-from funpipe.backends.transport import Group, Message
-from funpipe.runtime.transports import wire
+from funpipe.backends.transport import Group, Message, Reduction
+from funpipe.runtime.transports import request, wire
+from funpipe.runtime.transports.arriving import Arriving
+from funpipe.runtime.transports.collectives import copied, is_copy
 from funpipe.runtime.transports.gathering import Call, Gathering
 from funpipe.runtime.transports.mailboxes import Mailboxes, Transfer
+from funpipe.runtime.transports.request import Request
 from funpipe.runtime.transports.waiting import Room
 
 
@@ -66,7 +69,7 @@ class Endpoint:
         self.rank = rank
         self.sent: dict[int, deque[Transfer]] = defaultdict(deque)
         self.posted: dict[int, deque[Transfer]] = defaultdict(deque)
-        self.num_collectives = 0
+        self.num_collectives: dict[Group, int] = defaultdict(int)
 
     def fail(self, error: BaseException) -> None:
         """Ends every other rank's waits with an error that names this one.
@@ -119,12 +122,38 @@ class Endpoint:
         """See `Transport.all_gather_start`."""
         return self.gather(tensor, "all_gather", group)
 
-    def gather(self, tensor: Tensor, kind: str, group: Group) -> "Gathered":
-        """Lays down this rank's tensor for the next collective."""
+    def all_reduce_start(self, tensors: Sequence[Tensor], reduce: Reduction, group: Group) -> Arriving:
+        """See `Transport.all_reduce_start`."""
+        return self._start(request.all_reduce(tensors, reduce, *self._place(group)), tensors, group)
+
+    def all_gather_into_start(self, tensor: Tensor, group: Group) -> Arriving:
+        """See `Transport.all_gather_into_start`."""
+        return self._start(request.all_gather(tensor, *self._place(group)), [tensor], group)
+
+    def reduce_scatter_start(self, tensor: Tensor, reduce: Reduction, group: Group) -> Arriving:
+        """See `Transport.reduce_scatter_start`."""
+        return self._start(request.reduce_scatter(tensor, reduce, *self._place(group)), [tensor], group)
+
+    def _place(self, group: Group) -> tuple[int, int]:
+        """How many ranks a group has, and this one's place."""
+        return (1, 0) if group == "dp" else (self.hub.num_ranks, self.rank)
+
+    def _start(self, wanted: Request, tensors: Sequence[Tensor], group: Group) -> Arriving:
+        """Lays this rank's tensors down; the wait reads the others'."""
+        if is_copy(wanted):
+            return copied(wanted, tensors)
+        sizes, device = (wanted.given.nbytes, wanted.results.nbytes), tensors[0].device
+        part, out = (torch.empty(size, dtype=torch.uint8, device=device) for size in sizes)
+        wanted.given.put(tensors, part)
+        gathered = self.gather(part, wanted.what, group, wanted.form)
+        return Arriving(wanted.results.views(out), lambda: wanted.fill(gathered.wait(), out))
+
+    def gather(self, tensor: Tensor, kind: str, group: Group, form: int = 0) -> "Gathered":
+        """Lays down this rank's tensor for the next collective; see `Request.form`."""
         if group == "dp":
             return Gathered(self, None, tensor.detach().clone())
-        self.num_collectives += 1
-        call = Call(kind, self.num_collectives, group)
+        self.num_collectives[group] += 1
+        call = Call(kind, self.num_collectives[group], group, form)
         self.hub.gathering.lay(call, self.rank, tensor)
         return Gathered(self, call, tensor)
 

@@ -74,6 +74,28 @@ class Parts:
         return 0 if length <= first else None
 
 
+class Read:
+    """How many parts are read and not reported yet; the reader's side."""
+
+    def __init__(self) -> None:
+        self.parts = self.pages = 0
+
+    @property
+    def due(self) -> bool:
+        """Whether they must be reported now, or the writer might wait for room that is there."""
+        return self.parts >= MOST // 4 or self.pages >= pages(LARGEST)
+
+    def add(self, nbytes: int) -> None:
+        """One more is read."""
+        self.parts += 1
+        self.pages += pages(nbytes)
+
+    def forget(self) -> int:
+        """They are reported; returns how many there were."""
+        found, self.parts, self.pages = self.parts, 0, 0
+        return found
+
+
 class Views:
     """Tensors on the shared bytes, each made once.
 

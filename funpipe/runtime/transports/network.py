@@ -37,7 +37,7 @@ class Started:
 
     def wait(self, timeout: float) -> Tensor:
         """Blocks until it is over; returns the tensor."""
-        self.near.beside(lambda: wait(self.work, timeout, self.tensor.is_cuda), [self.near.names[self.peer]])
+        self.near.listening.beside(lambda: wait(self.work, timeout, self.tensor.is_cuda), [self.near.names[self.peer]])
         return self.tensor
 
 

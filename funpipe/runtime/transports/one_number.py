@@ -53,5 +53,5 @@ class NumbersFarAway:
         work = self.work
         assert work is not None
         ranks = dist.get_process_group_ranks(self.group)
-        self.near.beside(lambda: wait(work, timeout, on_stream=False), ranks)
+        self.near.listening.beside(lambda: wait(work, timeout, on_stream=False), ranks)
         return self.all.tolist()
