@@ -1,0 +1,1 @@
+"""What the passes of this layer share: a graph module as a `Graph` and back, blocks of nodes, moves, records."""
