@@ -122,6 +122,7 @@ def compile_graph(
         CompileError: torch cannot compile it, on this rank or on another.
 
     Example:
+        >>> import torch
         >>> from torch.fx.experimental.proxy_tensor import make_fx
         >>> from funpipe.graphs import from_fx
         >>> made = make_fx(lambda x: (x.sin() + 1,), tracing_mode="fake")(torch.ones(2))

@@ -9,8 +9,9 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
@@ -80,6 +81,9 @@ def _rank(payload: bytes, folder: str, timeout: float | None) -> bytes:
 
 def _config(nprocs: int, folder: Path) -> LaunchConfig:
     """One node, a free port, no restarts; SIGINT stays Python's."""
+    ends: dict[str, Any] = {}
+    if "shutdown_timeout" in {field.name for field in fields(LaunchConfig)}:  # torch 2.11 has a time of its own
+        ends["shutdown_timeout"] = surroundings.STOP_SECONDS
     return LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -92,7 +96,7 @@ def _config(nprocs: int, folder: Path) -> LaunchConfig:
         start_method="spawn",
         logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
         signals_to_handle="SIGTERM,SIGHUP,SIGQUIT",
-        shutdown_timeout=surroundings.STOP_SECONDS,
+        **ends,
     )
 
 
