@@ -9,11 +9,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from funpipe import _compat
 from funpipe._typing import TensorType
+from funpipe.graphs.stand_in import fake_like
 from funpipe.optim import Optimizer
 from funpipe.programs.execute import Environment, execute
 from funpipe.programs.instructions import Free, Instruction, Update
 from funpipe.programs.program import Programs
-from funpipe.tracing.fake import fake_like
 
 SCALARS = "scalars."
 """The prefix of the optimizer's numbers of this step among a block's inputs."""

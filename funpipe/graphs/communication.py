@@ -2,7 +2,7 @@
 
 from funpipe.functional.communication import MESSAGES, STARTS, WAIT
 from funpipe.graphs.graph import Graph
-from funpipe.graphs.node import Node
+from funpipe.graphs.node import Node, given
 
 
 def is_start(node: Node) -> bool:
@@ -27,9 +27,7 @@ def is_communication(node: Node) -> bool:
 
 def axis_of(node: Node) -> str:
     """The mesh axis of a start: `"dp"`, `"pp"` or `"world"`."""
-    names = [argument.name for argument in node.target._schema.arguments]
-    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    return str(given["axis"])
+    return str(given(node)["axis"])
 
 
 def channel(node: Node) -> str | None:

@@ -10,7 +10,7 @@ from torch.fx.node import map_arg
 from funpipe import _compat
 from funpipe._errors import GraphError
 from funpipe._typing import TensorType
-from funpipe.graphs.to_fx import stand_in
+from funpipe.graphs.stand_in import stand_in
 
 
 def complete(graph: fx.Graph) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from funpipe.graphs.communication import is_message
 from funpipe.graphs.graph import Graph
-from funpipe.graphs.node import Node, refs_in
+from funpipe.graphs.node import Node, given, refs_in
 
 HIDDEN_VIEWS = frozenset(
     {
@@ -22,22 +22,27 @@ HIDDEN_VIEWS = frozenset(
 
 def writes(node: Node) -> tuple[str, ...]:
     """The names of the arguments that a node overwrites."""
-    return tuple(dict.fromkeys(ref.name for ref in _written(node)))
+    return tuple(dict.fromkeys(ref.name for value in written_arguments(node) for ref in refs_in(value)))
 
 
-def _written(node: Node) -> Iterator[Any]:
-    schema = getattr(node.target, "_schema", None)
+def written_arguments(call: Any) -> Iterator[Any]:
+    """The arguments that a call overwrites.
+
+    Args:
+        call: a `Node`, or a node of torch.fx.
+    """
+    schema = getattr(call.target, "_schema", None)
     if schema is None or not schema.is_mutable:
         return
-    given = dict(zip((a.name for a in schema.arguments), node.args, strict=False)) | dict(node.kwargs)
+    named = given(call)
     for argument in schema.arguments:
         if argument.alias_info is not None and argument.alias_info.is_write:
-            yield from refs_in(given.get(argument.name))
+            yield named.get(argument.name)
 
 
 def is_pure(node: Node) -> bool:
     """Whether a node may go if nothing reads what it gives; collectives may, if they go on all ranks."""
-    return not is_message(node) and not any(True for _ in _written(node))
+    return not is_message(node) and not writes(node)
 
 
 def is_view(graph: Graph, node: Node) -> bool:
@@ -45,7 +50,21 @@ def is_view(graph: Graph, node: Node) -> bool:
     if node.target is operator.getitem:
         of = graph.by_name.get(node.reads[0])
         return of is not None and is_view(graph, of)
-    if node.target in HIDDEN_VIEWS:
+    return gives_view(node.target)
+
+
+def gives_view(target: Any) -> bool:
+    """Whether what an operator gives shares memory with its first argument."""
+    if target in HIDDEN_VIEWS:
         return True
-    schema = getattr(node.target, "_schema", None)
+    schema = getattr(target, "_schema", None)
     return schema is not None and any(r.alias_info and not r.alias_info.is_write for r in schema.returns)
+
+
+def draws(call: Any) -> bool:
+    """Whether a call draws random numbers, as its operator's tag says.
+
+    Args:
+        call: a `Node`, or a node of torch.fx.
+    """
+    return torch.Tag.nondeterministic_seeded in getattr(call.target, "tags", ())

@@ -85,6 +85,16 @@ def operator_name(target: Any) -> str:
     return str(target) if hasattr(target, "_schema") else target.__name__
 
 
+def given(call: Any) -> dict[str, Any]:
+    """The arguments of a call by the names that its operator has for them; those left to defaults are absent.
+
+    Args:
+        call: a `Node`, or a node of torch.fx, whose target is an operator of torch.
+    """
+    names = (argument.name for argument in call.target._schema.arguments)
+    return dict(zip(names, call.args, strict=False)) | dict(call.kwargs)
+
+
 def refs_in(value: Any) -> Iterator[Ref]:
     """The references in an argument, in order; lists, tuples and dicts may be nested.
 

@@ -4,13 +4,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import fx
 
 from funpipe import _compat
-from funpipe._typing import TensorType
 from funpipe.graphs.graph import Graph
-from funpipe.graphs.node import Node, Type, map_refs
+from funpipe.graphs.node import Node, map_refs
+from funpipe.graphs.stand_in import stand_in
 
 
 def to_fx(graph: Graph) -> fx.GraphModule:
@@ -54,13 +53,3 @@ def _call(made: fx.Graph, node: Node, copies: Mapping[str, fx.Node], mode: objec
 
 def _argument(value: Any, copies: Mapping[str, fx.Node]) -> Any:
     return map_refs(lambda ref: copies[ref.name], value)
-
-
-def stand_in(kind: Type, mode: object) -> Any:
-    """A value of a type that has no memory; `mode` is a fake mode."""
-    if isinstance(kind, TensorType):
-        with mode:  # type: ignore[attr-defined]
-            return torch.empty_strided(kind.shape, kind.stride, dtype=kind.dtype, device=kind.device)
-    if isinstance(kind, tuple):
-        return tuple(stand_in(item, mode) for item in kind)
-    return None

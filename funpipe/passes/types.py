@@ -10,7 +10,7 @@ from funpipe.graphs import Graph, Node
 from funpipe.graphs.from_fx import type_of
 from funpipe.graphs.interpret import call
 from funpipe.graphs.node import Type
-from funpipe.graphs.to_fx import stand_in
+from funpipe.graphs.stand_in import stand_in
 
 
 def wrong_type(before: Graph, after: Graph) -> tuple[Node, Type] | None:

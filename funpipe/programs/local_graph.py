@@ -10,11 +10,11 @@ from funpipe import _compat
 from funpipe._typing import TensorType
 from funpipe.graphs.from_fx import from_fx
 from funpipe.graphs.graph import Graph
+from funpipe.graphs.stand_in import fake_like
 from funpipe.optim import Optimizer
 from funpipe.programs.execute import Environment, execute
 from funpipe.programs.instructions import Instruction
 from funpipe.programs.program import Programs
-from funpipe.tracing.fake import fake_like
 
 
 def local_graph(

@@ -64,19 +64,12 @@ def require_same_batches(inputs: BatchInputs, transport: Distributed | None) -> 
     Raises:
         BatchError: a rank cannot go on, or has other shapes; it is named.
     """
-    found = _numbers(inputs.digest, transport)
-    if found.count(found[0]) == len(found) and found[0] != _FAILED:
-        return
-    if _FAILED in found:
+    odd = _odd_rank(inputs.digest, transport)
+    if odd is not None:
         raise BatchError(
-            f"global rank {found.index(_FAILED)} cannot run this step, so no rank does: its own error says why. "
-            "Correct what it was given there."
+            f"batch: global rank {odd} got a batch of other shapes than rank 0 in the same step: pass every rank a "
+            "batch of the same sizes, for instance by dropping or padding (fp.microbatch.pad) the last one."
         )
-    odd = next(rank for rank, digest in enumerate(found) if digest != found[0])
-    raise BatchError(
-        f"batch: global rank {odd} got a batch of other shapes than rank 0 in the same step: pass every rank a "
-        "batch of the same sizes, for instance by dropping or padding (fp.microbatch.pad) the last one."
-    )
 
 
 def require_same_call(number: int, name: str, transport: Distributed | None) -> None:
@@ -90,19 +83,27 @@ def require_same_call(number: int, name: str, transport: Distributed | None) -> 
     Raises:
         BatchError: a rank cannot go on, or calls something else; it is named.
     """
+    odd = _odd_rank(number, transport)
+    if odd is not None:
+        raise BatchError(
+            f"this rank calls {name!r}, and global rank {odd} calls something else than rank 0 in the same step: call "
+            "the same function of the same compiled step on every rank."
+        )
+
+
+def _odd_rank(number: int, transport: Distributed | None) -> int | None:
+    """The first rank whose number is not that of rank 0; None where all are the same.
+
+    Raises:
+        BatchError: a rank cannot go on; it is named.
+    """
     found = _numbers(number, transport)
-    if found.count(found[0]) == len(found) and found[0] != _FAILED:
-        return
     if _FAILED in found:
         raise BatchError(
             f"global rank {found.index(_FAILED)} cannot run this step, so no rank does: its own error says why. "
             "Correct what it was given there."
         )
-    odd = next(rank for rank, other in enumerate(found) if other != found[0])
-    raise BatchError(
-        f"this rank calls {name!r}, and global rank {odd} calls something else than rank 0 in the same step: call the "
-        "same function of the same compiled step on every rank."
-    )
+    return next((rank for rank, other in enumerate(found) if other != found[0]), None)
 
 
 def _numbers(number: int, transport: Distributed | None) -> list[int]:

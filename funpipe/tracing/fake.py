@@ -1,16 +1,10 @@
-"""Stand-ins without memory for the leaves of a trace, and the layout that they have: rows."""
+"""The layout of the leaves of a trace: rows."""
 
 from dataclasses import replace
 
 import torch
 
 from funpipe._typing import TensorType, rows
-
-
-def fake_like(kind: TensorType, mode: object) -> torch.Tensor:
-    """A tensor of the given type that has no memory; `mode` is an open fake mode."""
-    with mode:  # type: ignore[attr-defined]
-        return torch.empty_strided(kind.shape, kind.stride, dtype=kind.dtype, device=kind.device)
 
 
 def contiguous(kind: TensorType) -> TensorType:

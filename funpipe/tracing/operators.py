@@ -7,7 +7,8 @@ import torch
 from torch import fx
 
 from funpipe.functional.communication import MESSAGES
-from funpipe.graphs.effects import HIDDEN_VIEWS
+from funpipe.graphs.effects import draws, gives_view
+from funpipe.graphs.node import given
 
 aten = torch.ops.aten
 
@@ -19,10 +20,7 @@ def is_view(node: fx.Node) -> bool:
     """Whether a node's value shares the memory of its first argument (a view, or a part of a view's results)."""
     if node.target is operator.getitem:
         return isinstance(node.args[0], fx.Node) and is_view(node.args[0])
-    if node.target in HIDDEN_VIEWS:
-        return True
-    schema = schema_of(node)
-    return schema is not None and any(r.alias_info and not r.alias_info.is_write for r in schema.returns)
+    return gives_view(node.target)
 
 
 def mutates(node: fx.Node) -> bool:
@@ -33,17 +31,14 @@ def mutates(node: fx.Node) -> bool:
 
 def is_random(node: fx.Node) -> bool:
     """Whether a node draws random numbers; attention with a dropout of 0 does not."""
-    tags = getattr(node.target, "tags", ())
-    if torch.Tag.nondeterministic_seeded not in tags:
+    if not draws(node):
         return False
     return _given(node).get("dropout_p") != 0
 
 
 def _given(node: fx.Node) -> dict[str, Any]:
     """The arguments of a node by name, defaults included."""
-    arguments = schema_of(node).arguments
-    passed = zip((a.name for a in arguments), node.args, strict=False)
-    return {a.name: a.default_value for a in arguments} | dict(passed) | node.kwargs
+    return {a.name: a.default_value for a in schema_of(node).arguments} | given(node)
 
 
 def is_constant(node: fx.Node) -> bool:

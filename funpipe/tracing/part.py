@@ -13,8 +13,9 @@ from torch import Tensor
 from funpipe import _compat
 from funpipe._errors import FunpipeError, TraceError
 from funpipe._typing import TensorType
+from funpipe.graphs.stand_in import fake_like
 from funpipe.tracing.assemble import Assembly
-from funpipe.tracing.fake import contiguous, fake_like, in_rows
+from funpipe.tracing.fake import contiguous, in_rows
 from funpipe.tracing.joint import forward_end
 from funpipe.tracing.trace import failure_text, raw_graph, traced_of
 from funpipe.tracing.traced import Traced

@@ -6,7 +6,8 @@ from typing import Any
 from torch import fx
 
 from funpipe._errors import TraceError
-from funpipe.tracing.operators import IDENTITIES, is_view, mutates, schema_of
+from funpipe.graphs.effects import written_arguments
+from funpipe.tracing.operators import IDENTITIES, is_view
 
 _READ_ONLY = ("param", "state", "batch", "axis", "const")
 
@@ -25,19 +26,10 @@ def check_pure(graph: fx.Graph, leaves: Sequence[tuple[str, str]], function: str
     placeholders = (n for n in graph.nodes if n.op == "placeholder")
     kinds = dict(zip(placeholders, leaves, strict=True))
     for node in graph.nodes:
-        for written in _written(node) if mutates(node) else ():
+        for written in _nodes(list(written_arguments(node))):
             kind, name = kinds.get(_memory_of(written), ("", ""))
             if kind in _READ_ONLY:
                 raise TraceError(_text(function, kind, name, (node.meta.get("custom") or {}).get("source")))
-
-
-def _written(node: fx.Node) -> Iterator[fx.Node]:
-    """The tensors that a node writes to."""
-    arguments = schema_of(node).arguments
-    given = dict(zip((a.name for a in arguments), node.args, strict=False)) | node.kwargs
-    for argument in arguments:
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            yield from _nodes(given.get(argument.name))
 
 
 def _nodes(value: Any) -> Iterator[fx.Node]:

@@ -12,9 +12,10 @@ from funpipe._errors import FunpipeError, TraceError
 from funpipe._typing import TensorType, Tree
 from funpipe.functional.marks import collecting_marks
 from funpipe.functional.tree import place
+from funpipe.graphs.stand_in import fake_like
 from funpipe.tracing.assemble import Assembly
 from funpipe.tracing.batch_norm import DECOMPOSITIONS
-from funpipe.tracing.fake import contiguous, fake_like
+from funpipe.tracing.fake import contiguous
 from funpipe.tracing.foreign import object_text
 from funpipe.tracing.functional_graph import without_mutation
 from funpipe.tracing.joint import Joint, flat_tree

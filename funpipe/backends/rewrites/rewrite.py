@@ -15,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from funpipe import _compat
 from funpipe._typing import TensorType
 from funpipe.backends.rewrites import attention, products
-from funpipe.tracing.fake import fake_like
+from funpipe.graphs.stand_in import fake_like
 
 REWRITES: dict[Any, Callable[..., Any]] = {**attention.REWRITES, **products.REWRITES}
 """Operators, and what to trace in their place."""

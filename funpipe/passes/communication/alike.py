@@ -4,7 +4,7 @@ from typing import Any
 
 from funpipe.graphs import Graph, Node
 from funpipe.graphs.communication import is_message
-from funpipe.graphs.node import refs_in
+from funpipe.graphs.node import given, refs_in
 
 Key = tuple[Any, ...]
 """What collectives of one group have in common: operator, reduction, axis, dtype, device, and `seen`."""
@@ -32,9 +32,8 @@ def numbers_of(start: Node) -> dict[str, Any]:
     Args:
         start: a start of one tensor.
     """
-    names = [argument.name for argument in start.target._schema.arguments]
-    given = dict(zip(names, start.args, strict=False)) | dict(start.kwargs)
-    return {name: given[name] for name in names[1:]}
+    numbers = given(start)
+    return {argument.name: numbers[argument.name] for argument in start.target._schema.arguments[1:]}
 
 
 def key_of(graph: Graph, start: Node) -> Key:

@@ -18,9 +18,8 @@ from funpipe.graphs import Graph, Node, Ref, map_refs
 from funpipe.graphs.bound import bound
 from funpipe.graphs.communication import is_message, is_start, is_wait
 from funpipe.graphs.dead import eliminate_dead
-from funpipe.graphs.effects import writes
+from funpipe.graphs.effects import draws, writes
 from funpipe.passes.base import Pass
-from funpipe.passes.communication.moves import draws
 
 
 def dedupe() -> Pass:

@@ -10,8 +10,7 @@ import torch
 
 from funpipe.graphs import Graph, Node
 from funpipe.graphs.communication import is_start, is_wait
-from funpipe.graphs.effects import is_pure, is_view
-from funpipe.passes.communication.moves import draws
+from funpipe.graphs.effects import draws, is_pure, is_view
 
 aten = torch.ops.aten
 _COPIES = frozenset({aten.cat.default, aten.clone.default, aten._to_copy.default})

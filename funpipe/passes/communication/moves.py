@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 
-import torch
-
 from funpipe.graphs import Graph, Node
 from funpipe.graphs.bound import bound
 from funpipe.graphs.communication import channels, is_communication
+from funpipe.graphs.effects import draws
 from funpipe.graphs.order import by_data_flow, chain, keep_bound, predecessors
 
 Before = dict[str, set[str]]
@@ -34,11 +33,6 @@ def kept_order(graph: Graph, *, reorders: bool = False) -> Before:
     keep_bound(graph, before)
     chain(before, (node.name for node in graph.nodes if draws(node)))
     return before
-
-
-def draws(node: Node) -> bool:
-    """Whether a node draws random numbers."""
-    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
 def soon(graph: Graph, chosen: Callable[[Node], bool], before: Before) -> Graph:

@@ -10,7 +10,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from funpipe import _compat
 from funpipe.graphs import Graph, Node, eliminate_dead, from_fx
 from funpipe.graphs.node import Type
-from funpipe.graphs.to_fx import stand_in
+from funpipe.graphs.stand_in import stand_in
 from funpipe.passes.names import Names
 
 

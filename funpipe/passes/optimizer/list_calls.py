@@ -13,7 +13,7 @@ from typing import Any
 
 from funpipe._errors import GraphError
 from funpipe.graphs import Graph, Node, Ref
-from funpipe.graphs.node import Type
+from funpipe.graphs.node import Type, given
 from funpipe.passes.names import Names
 
 Row = tuple[Any, ...]
@@ -92,13 +92,12 @@ def read_lists(graph: Graph, node: Node) -> ListCall:
         GraphError: something reads a whole list of results, not its items.
     """
     schema = node.target._schema
-    given = dict(zip((a.name for a in schema.arguments), node.args, strict=False)) | dict(node.kwargs)
-    first = given[schema.arguments[0].name]
-    count = len(first)
+    named = given(node)
+    count = len(named[schema.arguments[0].name])
     kinds = {a.name: str(a.type) for a in schema.arguments}
-    lists = {n: _rows(v, count) for n, v in given.items() if kinds[n] in ("List[Tensor]", "List[number]")}
+    lists = {n: _rows(v, count) for n, v in named.items() if kinds[n] in ("List[Tensor]", "List[number]")}
     taken, types = _results(graph, node, count, len(schema.returns))
-    others = {name: value for name, value in given.items() if name not in lists}
+    others = {name: value for name, value in named.items() if name not in lists}
     return ListCall(node, count, lists, others, taken, types)
 
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import Tensor, fx
 
 from funpipe.functional.communication import NAMESPACE
+from funpipe.graphs.effects import draws
 from funpipe.interop.spmd.rewriting.nested import leaves
 
 _LEFT = ("aten._fused_", "aten._foreach_add", f"{NAMESPACE}.", "funpipe_optim.")
@@ -104,7 +104,7 @@ def _is_compiled(node: fx.Node, inside: set[fx.Node]) -> bool:
     if node.target is operator.getitem:
         return node.args[0] in inside
     schema = getattr(node.target, "_schema", None)
-    if schema is None or schema.is_mutable or str(node.target).startswith(_LEFT) or _draws(node):
+    if schema is None or schema.is_mutable or str(node.target).startswith(_LEFT) or draws(node):
         return False
     if _is_view(node) and node.args[0] not in inside:
         return False
@@ -122,11 +122,6 @@ def _gives_tensors(node: fx.Node) -> bool:
         return True
     parts = isinstance(value, list | tuple) and all(isinstance(item, Tensor) for item in value)
     return parts and all(user.target is operator.getitem for user in node.users)
-
-
-def _draws(node: fx.Node) -> bool:
-    """Whether a node draws random numbers; compiled code would draw others."""
-    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
 def _is_view(node: fx.Node) -> bool:
