@@ -64,7 +64,7 @@ def test_every_public_name_is_documented(module, name):
     assert undocumented(name, getattr(importlib.import_module(module), name)) == []
 
 
-@pytest.mark.parametrize("module", sorted({module for module, _ in PUBLIC} - {"funpipe"}))
+@pytest.mark.parametrize("module", sorted({module for module, _ in PUBLIC} - {"funpipe", "funpipe._api"}))
 def test_every_table_has_its_page(module):
     name = module.removeprefix("funpipe.")
     page = ROOT / "docs" / "api" / f"{name}.md"

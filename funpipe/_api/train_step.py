@@ -1,7 +1,6 @@
-"""The steps a user makes: `train_step`, `eval_step`, `value_and_grad`."""
+"""`train_step`: a whole training step of a pure loss function, over several devices."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -15,8 +14,7 @@ from funpipe.optim import Optimizer
 from funpipe.passes import Pass
 from funpipe.runtime.as_graph import as_graph, metrics_of, state_of, values_of
 from funpipe.runtime.engine import Engine, advance, require_state
-from funpipe.runtime.evaluation import evaluation
-from funpipe.runtime.exchange import gather_buffers, gather_gradients, gather_params, loaded, state_dict
+from funpipe.runtime.exchange import gather_buffers, gather_params, loaded, state_dict
 from funpipe.runtime.ladder import LoweredStep, TracedStep
 from funpipe.runtime.mesh import Mesh
 from funpipe.runtime.mesh import mesh as make_mesh
@@ -224,47 +222,6 @@ class TrainStep:
         return loaded(self._engine, state, saved)
 
 
-class EvalStep:
-    """An evaluation that uses the state of a training step; made by `eval_step`.
-
-    Example:
-        >>> import torch, funpipe as fp
-        >>> loss = lambda p, x: (x @ p["w"]).square().mean()
-        >>> step = fp.train_step(loss, fp.optim.sgd(0.1), backend="interpret")
-        >>> state = step.init({"w": torch.ones(3, 2)}, torch.ones(4, 3))
-        >>> fp.eval_step(loss, like=step)(state, torch.ones(4, 3))["loss"]
-        tensor(9.)
-    """
-
-    def __init__(self, eval_fn: Callable[..., Any], like: TrainStep, num_microbatches: int | None) -> None:
-        count = like.setup.num_microbatches if num_microbatches is None else num_microbatches
-        self.setup = replace(like.setup, loss_fn=eval_fn, optimizer=None, num_microbatches=count)
-        self._train = like
-        self._engine: Engine | None = None
-        self._followed: LoweredStep | None = None
-
-    def __call__(self, state: State, batch: Tree) -> Metrics:
-        """Runs the forward on a batch.
-
-        Args:
-            state: of the training step; read only.
-            batch: this replica's batch.
-
-        Returns:
-            The metrics.
-
-        Raises:
-            StateError: the state is of another step, was consumed, or its step did not finish.
-            StageError: the evaluation reads leaves in an order that the training step's placement does not allow.
-        """
-        train = self._train._engine
-        require_state(state).require(self._train.lowered.signature)
-        if self._engine is None or self._followed is not self._train.lowered:
-            self._engine, self._followed = evaluation(self.setup, train, batch), self._train.lowered
-        compiled, inputs = self._engine.step_for(batch)
-        return self._engine.run(state, compiled, inputs)[1]
-
-
 def train_step(
     loss_fn: Callable[..., Any],
     optimizer: Optimizer,
@@ -345,68 +302,3 @@ def train_step(
             tuple(passes) if isinstance(passes, Sequence) else (passes,),
         )
     )
-
-
-def eval_step(eval_fn: Callable[..., Any], *, like: TrainStep, num_microbatches: int | None = None) -> EvalStep:
-    """An evaluation on the state of a training step: leaves stay where they are, and the state is never changed.
-
-    Args:
-        eval_fn: as a loss function; it may take buffers and need not return them.
-        like: the training step whose state is evaluated; its mesh, placement and backend are used.
-        num_microbatches: by default the training step's.
-
-    Returns:
-        The evaluation: `metrics = ev(state, batch)`.
-
-    Example:
-        >>> import torch, funpipe as fp
-        >>> loss = lambda p, x: (x @ p["w"]).square().mean()
-        >>> step = fp.train_step(loss, fp.optim.sgd(0.1), backend="interpret")
-        >>> state = step.init({"w": torch.ones(3, 2)}, torch.ones(4, 3))
-        >>> list(fp.eval_step(loss, like=step)(state, torch.ones(2, 3)))
-        ['loss']
-    """
-    return EvalStep(eval_fn, like, num_microbatches)
-
-
-def value_and_grad(
-    loss_fn: Callable[..., Any],
-    *,
-    mesh: Mesh | None = None,
-    stages: Cutter | int | None = None,
-    schedule: str | Schedule | Table = "1f1b",
-    num_microbatches: int = 1,
-    batch_spec: Tree = 0,
-    backend: str = "step",
-    remat: Remat | Sequence[Remat] = "none",
-) -> Callable[..., tuple[Tensor, Tree]]:
-    """The loss and its gradients through the pipeline, as a function of the parameters.
-
-    Args:
-        loss_fn: as for `train_step`.
-        mesh, stages, schedule, num_microbatches, batch_spec, backend, remat: as for `train_step`.
-
-    Returns:
-        `f(params, batch, buffers=None) -> (loss, gradients)`: the mean loss over the global batch, and gradients in the
-        structure of the parameters (zeros for frozen and unused leaves), on every rank.
-
-    Example:
-        >>> import torch, funpipe as fp
-        >>> f = fp.value_and_grad(lambda p, x: (x @ p["w"]).sum(), num_microbatches=2, backend="interpret")
-        >>> loss, grads = f({"w": torch.ones(3, 1)}, torch.ones(4, 3))
-        >>> loss, grads["w"].flatten()
-        (tensor(6.), tensor([2., 2., 2.]))
-    """
-    # No CUDA graph: each call copies its parameters, so no two calls find them at the same addresses.
-    setup = Setup(
-        loss_fn, None, mesh, stages, schedule, num_microbatches, batch_spec, backend, remat=remat, cuda_graph=False
-    )
-    engine = Engine(setup)
-
-    def run(params: Tree, batch: Tree, buffers: Tree = None) -> tuple[Tensor, Tree]:
-        state = engine.state_for(params, batch, buffers)
-        compiled, inputs = engine.step_for(batch)
-        found, metrics = engine.run(state, compiled, inputs)
-        return metrics["loss"], unflatten_named(engine.first()[0].specs[0], gather_gradients(engine, found))
-
-    return run
