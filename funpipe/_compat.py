@@ -3,11 +3,13 @@
 Every function here has a test in `tests/test_compat.py` that fails clearly when a torch release moves what it uses.
 """
 
+import logging
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -31,6 +33,155 @@ def is_fake(tensor: torch.Tensor) -> bool:
 
 
 @contextmanager
+def quiet_refusals() -> Iterator[None]:
+    """While open, stand-ins do not log what they raise: a function may catch it, else its line is told."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    log.addFilter(_is_no_refusal)
+    try:
+        yield
+    finally:
+        log.removeFilter(_is_no_refusal)
+
+
+def _is_no_refusal(record: logging.LogRecord) -> bool:
+    return "failed while attempting to run meta" not in str(record.msg)
+
+
+def seeing_operators(
+    handle: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any],
+) -> AbstractContextManager[Any]:
+    """A mode in which each operator goes through a function, below autograd and transforms.
+
+    Args:
+        handle: is given an operator, its arguments and its keywords, and returns its result; operators that it calls
+            go to the modes that were open before.
+    """
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Seeing(TorchDispatchMode):
+        supports_higher_order_operators = True
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return handle(func, args, kwargs or {})
+
+    return Seeing()
+
+
+@contextmanager
+def outside_modes() -> Iterator[None]:
+    """While open, tensors that are made are real ones, whatever modes are open."""
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    with _disable_current_modes():
+        yield
+
+
+def traced_node(tensor: torch.Tensor) -> torch.fx.Node | None:
+    """The node that stands for a tensor in the graph that is being traced; None where there is none."""
+    from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
+
+    mode = get_proxy_mode()
+    found: Any = None if mode is None else get_proxy_slot(tensor, mode.tracer, None)
+    return None if found is None else found.proxy.node
+
+
+def traced_constant(name: str) -> Any:
+    """What a `get_attr` node of the graph that is being traced stands for: a tensor that the function closed over."""
+    from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+    mode: Any = get_proxy_mode()
+    return getattr(mode.tracer.root, name)
+
+
+@contextmanager
+def truncated_normals(draw: Callable[[torch.Tensor, float, float, float, float], torch.Tensor]) -> Iterator[None]:
+    """While open, `torch.nn.init.trunc_normal_` calls a function, where its own reads values to draw some again.
+
+    Args:
+        draw: fills a tensor with normal numbers of a mean and a standard deviation, cut off at two ends.
+    """
+    from torch.nn import init
+
+    before = init._no_grad_trunc_normal_
+
+    def drawn(tensor: torch.Tensor, mean: float, std: float, a: float, b: float, generator: Any = None) -> torch.Tensor:
+        return draw(tensor, mean, std, a, b)
+
+    init._no_grad_trunc_normal_ = drawn
+    try:
+        yield
+    finally:
+        init._no_grad_trunc_normal_ = before
+
+
+@contextmanager
+def checkpoints_again(through: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """While open, what `torch.utils.checkpoint` computes again in a backward is called through a function.
+
+    Reentrant checkpoints become the others, for theirs cannot be differentiated by `torch.autograd.grad`.
+
+    Args:
+        through: from what a checkpoint was given to what is called when it computes it again.
+    """
+    with _INSTALLING:
+        if not _AGAIN:
+            _AGAIN.append(ContextVar("funpipe_checkpoints", default=None))
+            _install_checkpoints(_AGAIN[0])
+    before = _AGAIN[0].set(through)
+    try:
+        yield
+    finally:
+        _AGAIN[0].reset(before)
+
+
+_INSTALLING = threading.Lock()
+_AGAIN: list[ContextVar[Any]] = []
+
+
+def _install_checkpoints(again: ContextVar[Any]) -> None:
+    """Checkpoints made where nothing is set in `again` stay what they are."""
+    from torch.utils import checkpoint as own
+
+    plain, reentrant = own._checkpoint_without_reentrant_generator, own.CheckpointFunction.apply
+
+    def generator(function: Any, *rest: Any, **options: Any) -> Any:
+        through = again.get()
+        return plain(through(function) if through else function, *rest, **options)
+
+    def apply(function: Any, preserve: bool, *args: Any) -> Any:
+        if again.get() is None:
+            return reentrant(function, preserve, *args)
+        if not any(isinstance(a, torch.Tensor) and a.requires_grad for a in args):
+            with torch.no_grad():  # nothing in it is trained then
+                return function(*args)
+        return own.checkpoint(function, *args, use_reentrant=False, preserve_rng_state=preserve)
+
+    own._checkpoint_without_reentrant_generator = generator
+    own.CheckpointFunction.apply = apply  # type: ignore[method-assign]
+
+
+@contextmanager
+def unchecked_distributions() -> Iterator[None]:
+    """While open, `torch.distributions` does not look at the values of what it is given."""
+    from torch.distributions import Distribution
+
+    with _INSTALLING:
+        _UNCHECKED.append(Distribution._validate_args)
+        Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        with _INSTALLING:
+            first = _UNCHECKED[0]  # of several threads that trace, the last one to end puts back what was there first
+            _UNCHECKED.pop()
+            if not _UNCHECKED:
+                Distribution.set_default_validate_args(first)
+
+
+_UNCHECKED: list[bool] = []
+
+
+@contextmanager
 def through_compiled() -> Iterator[None]:
     """While open, tracing goes through modules and functions that are compiled, as if they were not."""
     if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and loading it would take seconds
@@ -38,8 +189,14 @@ def through_compiled() -> Iterator[None]:
         return
     from torch._dynamo import config
 
-    with config.patch(error_on_nested_fx_trace=False), warnings.catch_warnings():
-        # The hooks are those that note which module an operation belongs to; once more does no harm.
+    with config.patch(error_on_nested_fx_trace=False), _quiet_about_hooks():
+        yield
+
+
+@contextmanager
+def _quiet_about_hooks() -> Iterator[None]:
+    """While open, no word of hooks: they note which module an operation belongs to; once more does no harm."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global hooks", UserWarning)
         yield
 
@@ -50,7 +207,7 @@ def without_compiling() -> Iterator[None]:
     if "torch._dynamo" not in sys.modules:  # as above
         yield
         return
-    with torch.compiler.set_stance("force_eager"):
+    with torch.compiler.set_stance("force_eager"), _quiet_about_hooks():
         yield
 
 
@@ -108,19 +265,69 @@ def write_kernels(module: torch.fx.GraphModule, types: Sequence[TensorType], opt
     Raises:
         RuntimeError: Inductor made no source, or more than one.
     """
+    return _written(module, types, [(t.shape, t.stride) for t in types], fake_mode(), options)
+
+
+def write_kernels_for_sizes(
+    module: torch.fx.GraphModule,
+    types: Sequence[TensorType],
+    layouts: Callable[[Any], Sequence[tuple[Sequence[Any], Sequence[Any]]]],
+    size: int,
+    options: dict[str, Any],
+) -> tuple[str, str, list[str]]:
+    """As `write_kernels`, for arguments of many sizes.
+
+    Args:
+        module: ATen operators and arithmetic of sizes.
+        types: of its inputs, for dtypes and devices.
+        layouts: gives sizes and strides of the inputs, where one size stands for any.
+        size: an example of that size, at least 2.
+        options: of Inductor.
+
+    Returns:
+        The source, the name of the size, and the conditions that the compiler took for granted, as expressions of it.
+    """
+    from torch._dynamo.source import ConstantSource
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+
+    sizes = ShapeEnv()
+    where = ConstantSource("size")
+    symbol: Any = sizes.create_symbol(size, source=where, dynamic_dim=DimDynamic.DYNAMIC)
+    any_size = sizes.create_symintnode(symbol, hint=size, source=where)
+    mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=sizes)
+    code = _written(module, types, layouts(any_size), mode, options)
+    if symbol in sizes.replacements:
+        return code, str(symbol), [f"Eq({symbol}, {sizes.replacements[symbol]})"]
+    bounds = sizes.var_to_range[symbol]
+    limits = [f"{symbol} >= {bounds.lower}"] if bounds.lower.is_Integer else []
+    limits += [f"{symbol} <= {bounds.upper}"] if bounds.upper.is_Integer else []
+    return code, str(symbol), [*limits, *(str(guard.expr) for guard in sizes.guards)]
+
+
+def _written(
+    module: torch.fx.GraphModule,
+    types: Sequence[TensorType],
+    layouts: Sequence[tuple[Sequence[Any], Sequence[Any]]],
+    mode: Any,
+    options: dict[str, Any],
+) -> str:
+    """What Inductor writes for a graph."""
     from torch._functorch import config as functorch_config
     from torch._guards import TracingContext, tracing
     from torch._inductor.compile_fx import compile_fx
 
-    mode = fake_mode()
     with (
         generated_code() as code,
         kernels_later(),
         functorch_config.patch(enable_autograd_cache=False),
-        tracing(TracingContext(mode)),  # type: ignore[arg-type]
+        tracing(TracingContext(mode)),
     ):
         with mode:
-            fakes = [torch.empty_strided(t.shape, t.stride, dtype=t.dtype, device=t.device) for t in types]
+            fakes = [
+                torch.empty_strided(tuple(shape), tuple(stride), dtype=t.dtype, device=t.device)
+                for t, (shape, stride) in zip(types, layouts, strict=True)
+            ]
         compile_fx(module, fakes, config_patches=options)
     if len(code) != 1:
         raise RuntimeError(f"Inductor wrote {len(code)} modules for one graph.")
@@ -147,6 +354,32 @@ def torch_containers() -> dict[type, tuple[Callable[[Any], Any], Callable[[Any, 
     own = ("torch", "builtins", "collections")
     nodes = {kind: node for kind, node in _pytree.SUPPORTED_NODES.items() if kind.__module__.split(".")[0] not in own}
     return {kind: (node.flatten_fn, node.unflatten_fn) for kind, node in nodes.items()}
+
+
+def register_container(
+    kind: type, take_apart: Callable[[Any], tuple[list[Any], Any]], make: Callable[[Any, Any], Any]
+) -> None:
+    """Makes a type a container for torch.export, with a context of its own in each one.
+
+    Args:
+        kind: the type; once in a process.
+        take_apart: gives the children of one, and a context, which has names of the children as its last item.
+        make: makes one of children and a context.
+
+    Example:
+        >>> class Tagged(list):
+        ...     pass
+        >>> register_container(Tagged, lambda c: (list(c), (c.tag, "a")), lambda children, context: Tagged(children))
+        >>> Tagged in torch_containers()
+        True
+    """
+    from torch.utils import _pytree
+
+    def with_keys(container: Any) -> tuple[list[Any], Any]:
+        children, context = take_apart(container)
+        return [(_pytree.GetAttrKey(n), c) for n, c in zip(context[-1], children, strict=True)], context
+
+    _pytree.register_pytree_node(kind, take_apart, make, flatten_with_keys_fn=with_keys)
 
 
 def call_of(names: dict[str, Any]) -> Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]:
@@ -238,6 +471,11 @@ def compiler_settings() -> str:
     from torch._inductor import config, cpu_vec_isa
 
     return f"{config.get_hash().hex()} {cpu_vec_isa.pick_vec_isa()}"
+
+
+def version_of(tensor: torch.Tensor) -> int:
+    """How often a tensor was written to in place, by itself or through a view; torch has no public name for it."""
+    return tensor._version
 
 
 def same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:

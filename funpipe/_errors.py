@@ -5,6 +5,10 @@ class FunpipeError(ValueError):
     """The base of all errors of funpipe; a `ValueError`, so that existing handlers keep working."""
 
 
+class FunpipeWarning(UserWarning):
+    """Something that is right and that its user may not have wanted; the text says what to do about it."""
+
+
 class FunpipeTypeError(FunpipeError, TypeError):
     """A value of the wrong type was passed."""
 
@@ -19,6 +23,10 @@ class TreeError(FunpipeError):
 
 class TraceError(FunpipeError):
     """A function that cannot be traced to one graph."""
+
+
+class DataDependentError(TraceError):
+    """A function that reads a tensor's value in Python where no constant can stand for it."""
 
 
 class LossError(FunpipeTypeError):

@@ -14,7 +14,8 @@ from funpipe._typing import TensorType
 
 
 def test_every_function_has_a_test_here():
-    public = [n for n, f in vars(_compat).items() if inspect.isfunction(f) and f.__module__ == _compat.__name__]
+    found = (n for n, f in vars(_compat).items() if inspect.isfunction(f) and f.__module__ == _compat.__name__)
+    public = [n for n in found if not n.startswith("_")]
     tests = " ".join(n for n in globals() if n.startswith("test_"))
     assert [n for n in public if n not in tests] == []
 
@@ -32,6 +33,87 @@ def test_fake_mode_takes_real_tensors_in():
 
 
 REAL = torch.ones(3)
+
+
+def test_quiet_refusals_are_raised_and_not_logged(caplog):
+    def refused():
+        with _compat.fake_mode(), pytest.raises(RuntimeError, match="same reduction dim"):
+            torch.ones(2, 3) @ torch.ones(2, 3)
+
+    with _compat.quiet_refusals():
+        refused()
+    assert "failed while" not in caplog.text
+    refused()
+    assert "failed while" in caplog.text
+
+
+def test_seeing_operators_gives_each_to_the_function():
+    seen = []
+
+    def handle(func, args, kwargs):
+        seen.append(str(func))
+        return func(*args, **kwargs)
+
+    with _compat.seeing_operators(handle):
+        made = REAL * 2
+    assert seen == ["aten.mul.Tensor"] and made.tolist() == [2.0] * 3
+
+
+def test_write_kernels_for_sizes_gives_code_for_every_size():
+    """Compiles, because the code is what is wanted."""
+    graph = torch.fx.symbolic_trace(lambda x: (torch.ops.aten.mul.Tensor(x, 2),))
+    kind = TensorType((4, 3), (3, 1), torch.float32)
+    with _compat.quiet_compile():
+        code, symbol, conditions = _compat.write_kernels_for_sizes(
+            graph, [kind], lambda size: [((size, 3), (3, 1))], 4, {"cpp_wrapper": True, "fx_graph_cache": False}
+        )
+    names: dict = {"__name__": "test"}
+    exec(code, names)
+    for size in (2, 4, 9):
+        (found,) = _compat.call_of(names)([torch.ones(size, 3)])
+        assert torch.equal(found, torch.full((size, 3), 2.0))
+    assert f"{symbol} >= 2" in conditions
+
+
+def test_outside_modes_makes_real_tensors():
+    with _compat.fake_mode(), _compat.outside_modes():
+        assert torch.ones(3).tolist() == [1.0] * 3
+
+
+def test_traced_node_and_traced_constant_are_those_of_the_open_trace():
+    seen = []
+
+    def read(x):
+        seen.append(_compat.traced_node(x))
+        return 7.0
+
+    def function(x):
+        doubled = x + REAL[:1]
+        seen.append(doubled.sum().item())
+        return doubled
+
+    table = {torch.ops.aten._local_scalar_dense.default: read}
+    make_fx(function, table, tracing_mode="fake", _allow_non_fake_inputs=True)(torch.ones(1))
+    node, value = seen
+    assert value == 7.0 and node.target is torch.ops.aten.sum.default and _compat.traced_node(REAL) is None
+    constants = []
+
+    def remember(x):
+        (named,) = _compat.traced_node(x).graph.find_nodes(op="get_attr")
+        constants.append(_compat.traced_constant(named.target))
+        return 7.0
+
+    table = {torch.ops.aten._local_scalar_dense.default: remember}
+    make_fx(lambda x: x + (x + REAL).sum().item(), table, tracing_mode="fake", _allow_non_fake_inputs=True)(
+        torch.ones(3)
+    )
+    assert constants[0] is REAL
+
+
+def test_truncated_normals_takes_the_place_of_torchs_own():
+    with _compat.truncated_normals(lambda tensor, mean, std, a, b: tensor.fill_(mean + std + a + b)):
+        made = torch.nn.init.trunc_normal_(torch.empty(2), 1.0, 2.0, a=-3.0, b=4.0)
+    assert made.tolist() == [4.0, 4.0] and torch.nn.init.trunc_normal_(torch.empty(100), b=1.0).max() <= 1
 
 
 def test_is_fake_tells_them_apart():
@@ -307,6 +389,25 @@ def test_torch_containers_are_what_users_have_registered():
     assert not {tuple, list, dict, torch.Size} & known.keys()
 
 
+def test_register_container_gives_each_container_a_context_of_its_own():
+    class Named(dict):
+        pass
+
+    _compat.register_container(
+        Named,
+        lambda named: (list(named.values()), (tuple(named),)),
+        lambda children, context: Named(zip(context[0], children, strict=True)),
+    )
+    program = torch.export.export(_Doubled(), (Named(a=torch.ones(2)),), strict=False)
+    out = program.module()(Named(a=torch.full((2,), 3.0)))
+    assert type(out) is Named and out["a"].tolist() == [6.0, 6.0]
+
+
+class _Doubled(torch.nn.Module):
+    def forward(self, named):
+        return type(named)({name: 2 * child for name, child in named.items()})
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_complete_fused_updates_has_those_with_a_tensor_as_rate_run_without_memory(name):
     _compat.complete_fused_updates()
@@ -317,3 +418,47 @@ def test_complete_fused_updates_has_those_with_a_tensor_as_rate_run_without_memo
     lists = [[torch.ones(2, device="meta")] for _ in range(3 if name == "sgd" else 4)]
     lists += [] if name == "sgd" else [[], [torch.ones((), device="meta")]]
     assert update(*lists, lr=torch.tensor(0.1), weight_decay=0.0, maximize=False, **own) is None
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpoints_again_calls_what_is_computed_again_through_a_function(reentrant):
+    calls, x = [], torch.ones(2, requires_grad=True)
+
+    def through(function):
+        return lambda *args: calls.append("again") or function(*args)
+
+    with _compat.checkpoints_again(through):
+        out = torch.utils.checkpoint.checkpoint(torch.exp, x, use_reentrant=reentrant)
+    assert calls == []
+    assert torch.equal(torch.autograd.grad(out.sum(), [x])[0], torch.ones(2).exp()) and calls == ["again"]
+
+
+def test_install_checkpoints_leaves_a_reentrant_one_without_gradients_as_it_is():
+    def layer(x):
+        return torch.ones(2, requires_grad=True) * x
+
+    with _compat.checkpoints_again(lambda function: function), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch says that nothing is trained
+        assert not torch.utils.checkpoint.checkpoint(layer, torch.ones(2), use_reentrant=True).requires_grad
+
+
+def test_unchecked_distributions_are_checked_again_when_the_last_trace_ends(monkeypatch):
+    from torch.distributions import Distribution, Normal
+
+    monkeypatch.setattr(Distribution, "_validate_args", True)  # compiling has switched it off for the process
+    first, second = _compat.unchecked_distributions(), _compat.unchecked_distributions()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    Normal(torch.zeros(()), -torch.ones(()))
+    second.__exit__(None, None, None)
+    with pytest.raises(ValueError, match="scale"):
+        Normal(torch.zeros(()), -torch.ones(()))
+
+
+def test_version_of_counts_writes_also_through_views():
+    x = torch.ones(4)
+    before = _compat.version_of(x)
+    x[:2].add_(1)
+    assert _compat.version_of(x) == before + 1
+    assert _compat.version_of(x + 1) == 0
