@@ -1,7 +1,10 @@
 """From an `nn.Module` to a pure function over a pytree of parameters, and the values such functions take and return."""
 
+from funpipe._compat import register_container as register_container
 from funpipe._compat import torch_containers as torch_containers
 from funpipe.functional import microbatch as microbatch
+from funpipe.functional import precision as precision
+from funpipe.functional import random as random
 from funpipe.functional.axes import axis_index as axis_index
 from funpipe.functional.axes import axis_size as axis_size
 from funpipe.functional.axes import on_mesh as on_mesh
@@ -9,20 +12,30 @@ from funpipe.functional.collectives import pmax as pmax
 from funpipe.functional.collectives import pmean as pmean
 from funpipe.functional.collectives import pmin as pmin
 from funpipe.functional.collectives import psum as psum
+from funpipe.functional.deferred import init as init
+from funpipe.functional.deferred import materialise as materialise
+from funpipe.functional.ensemble import ensemble as ensemble
+from funpipe.functional.freeze import freeze as freeze
 from funpipe.functional.functionalize import PureModule as PureModule
 from funpipe.functional.functionalize import functionalize as functionalize
 from funpipe.functional.gathers import all_gather as all_gather
 from funpipe.functional.gathers import reduce_scatter as reduce_scatter
+from funpipe.functional.lora import LoRA as LoRA
 from funpipe.functional.loss import LossOut as LossOut
 from funpipe.functional.loss import Out as Out
 from funpipe.functional.loss import Weighted as Weighted
 from funpipe.functional.loss import normalize as normalize
 from funpipe.functional.marks import collecting_marks as collecting_marks
 from funpipe.functional.marks import mark_stage_end as mark_stage_end
+from funpipe.functional.members import stack as stack
+from funpipe.functional.members import unstack as unstack
 from funpipe.functional.names import check_names as check_names
 from funpipe.functional.names import nearest as nearest
 from funpipe.functional.pending import Clean as Clean
 from funpipe.functional.pending import Pending as Pending
+from funpipe.functional.per_sample import per_sample_clipped as per_sample_clipped
+from funpipe.functional.precision import DynamicScale as DynamicScale
+from funpipe.functional.precision import Precision as Precision
 from funpipe.functional.reducers import Reduced as Reduced
 from funpipe.functional.reducers import ReduceKind as ReduceKind
 from funpipe.functional.reducers import cat as cat

@@ -1,15 +1,18 @@
 """A module as a pure function over its parameters and buffers."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from funpipe import _compat
 from funpipe._errors import FunpipeTypeError, TreeError
 from funpipe.functional.names import check_names
+from funpipe.functional.overlaps import check_apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +50,13 @@ class PureModule:
         """
         check_names((name for name, _ in self.module.named_parameters()), params, "params", self.aliases)
         check_names((name for name, _ in self.module.named_buffers()), buffers, "buffers", self.aliases)
-        # functional_call gives a tied leaf to all of its names, and writes what replaced a buffer back into `tensors`.
-        tensors = {**params, **{name: buffer.clone() for name, buffer in buffers.items()}}
-        out = torch.func.functional_call(self.module, tensors, args, kwargs)
-        return out, {name: tensors[name] for name in buffers}
+        leaves = {**params, **{name: buffer.clone() for name, buffer in buffers.items()}}
+        # A leaf for each place in each module, by one name: of a module under several names, functional_call would put
+        # back what it had put in under the name before.
+        tensors = {n: leaves[self.aliases.get(n, n)] for n in _places(self.module)}
+        with _compat.checkpoints_again(lambda function: partial(_again, self.module, function, tensors)):
+            out = torch.func.functional_call(self.module, tensors, args, kwargs, tie_weights=False)
+        return out, {name: tensors[name] for name in buffers}  # what replaced a buffer has been written into it
 
 
 def functionalize(module: nn.Module) -> tuple[PureModule, dict[str, Tensor], dict[str, Tensor]]:
@@ -68,7 +74,7 @@ def functionalize(module: nn.Module) -> tuple[PureModule, dict[str, Tensor], dic
 
     Raises:
         FunpipeTypeError: `module` is not an `nn.Module`.
-        TreeError: A parameter of a lazy module has no shape yet.
+        TreeError: A parameter of a lazy module has no shape yet, or a trained one lies in the memory of another tensor.
 
     Example:
         >>> apply, params, buffers = functionalize(nn.Linear(3, 2))
@@ -85,10 +91,38 @@ def functionalize(module: nn.Module) -> tuple[PureModule, dict[str, Tensor], dic
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if is_lazy(tensor):
             raise TreeError(f"module: {name!r} is lazy and has no shape yet; call the module once before.")
+    check_apart([*module.named_parameters(), *module.named_buffers()])
     params = {name: p.detach().requires_grad_(p.requires_grad) for name, p in module.named_parameters()}
     buffers = {name: b.detach() for name, b in module.named_buffers()}
     aliases = _aliases(module.named_parameters) | _aliases(module.named_buffers)
     return PureModule(module, aliases), params, buffers
+
+
+class _Part(nn.Module):
+    """A function that calls modules within a module, as a module."""
+
+    def __init__(self, module: nn.Module, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.module, self.function = module, function
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+def _again(
+    module: nn.Module, function: Callable[..., Any], tensors: Mapping[str, Tensor], *args: Any, **kwargs: Any
+) -> Any:
+    """Calls a part of a module once more in a backward, when the module has its own parameters back."""
+    held = {f"module.{n}": t for n, t in tensors.items()}
+    return torch.func.functional_call(_Part(module, function), held, args, kwargs, tie_weights=False)
+
+
+def _places(module: nn.Module) -> Iterator[str]:
+    """The names under which each module in a module, met once, holds its parameters and buffers."""
+    for path, inner in module.named_modules():
+        for named in (inner.named_parameters, inner.named_buffers):
+            held = named(recurse=False, remove_duplicate=False)
+            yield from (f"{path}.{name}" if path else name for name, _ in held)
 
 
 def _aliases(named: Callable[..., Iterable[tuple[str, Tensor]]]) -> dict[str, str]:

@@ -3,11 +3,15 @@
 Outside of tracing a mark is nothing. While a model is traced, each tensor of a mark goes through the op
 `funpipe::mark_stage_end`; the tracer finds its nodes in the graph, notes where they are, and removes them. So the op
 must change nothing: its result has the strides of its input, or a view traced after it might not exist without it.
+
+A model that is called again within a transform of `torch.func` (the inner step of MAML) passes its marks again: each
+pass is a part of the forward, so its marks end stages too, and are numbered.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import chain, count
 from typing import Any, TypeVar
 
 import optree
@@ -15,10 +19,12 @@ import torch
 from torch import Tensor
 
 from funpipe._errors import FunpipeTypeError, StageError
+from funpipe.functional.transformed import is_transformed
 
 T = TypeVar("T")
 
 _collected: ContextVar[list[str] | None] = ContextVar("funpipe_stage_marks", default=None)
+_repeatable: ContextVar[set[str] | None] = ContextVar("funpipe_repeatable_marks", default=None)
 
 
 def mark_stage_end(x: T, name: str | None = None) -> T:
@@ -33,7 +39,7 @@ def mark_stage_end(x: T, name: str | None = None) -> T:
 
     Raises:
         FunpipeTypeError: While tracing, `x` holds no tensor.
-        StageError: While tracing, two marks have the same name.
+        StageError: While tracing, two marks outside of transforms have the same name.
 
     Example:
         >>> mark_stage_end(torch.ones(2), name="encoder")
@@ -43,11 +49,27 @@ def mark_stage_end(x: T, name: str | None = None) -> T:
     names = None if torch.compiler.is_dynamo_compiling() else _collected.get()
     if names is None:
         return x
-    label = f"mark{len(names)}" if name is None else name
-    if label in names:
-        raise StageError(f"two stage marks have the name {label!r}; give each its own, such as name=f'block{{i}}'.")
+    label = f"mark{len(names)}" if name is None else _free(name, names, _within_transform(x))
     names.append(label)
     return _marked(x, label)
+
+
+def _free(name: str, names: list[str], transformed: bool) -> str:
+    """The label of a mark: its name, numbered where a transform passes it again."""
+    repeatable = _repeatable.get()
+    assert repeatable is not None
+    if name in names and not transformed and name not in repeatable:
+        raise StageError(f"two stage marks have the name {name!r}; give each its own, such as name=f'block{{i}}'.")
+    label = next(x for x in chain([name], (f"{name}.{i}" for i in count(1))) if x not in names)
+    if transformed:
+        repeatable.add(name)
+    else:
+        repeatable.discard(name)
+    return label
+
+
+def _within_transform(x: Any) -> bool:
+    return any(isinstance(leaf, Tensor) and is_transformed(leaf) for leaf in optree.tree_leaves(x))
 
 
 @contextmanager
@@ -64,11 +86,12 @@ def collecting_marks() -> Iterator[list[str]]:
         ['encoder']
     """
     names: list[str] = []
-    token = _collected.set(names)
+    token, other = _collected.set(names), _repeatable.set(set())
     try:
         yield names
     finally:
         _collected.reset(token)
+        _repeatable.reset(other)
 
 
 def _marked(x: Any, name: str) -> Any:
@@ -123,3 +146,8 @@ class _Mark(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, None]:
         return grads[0], None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        # Autograd refuses the tangent of an output that is the tangent of the input itself.
+        return tangents[0].clone()

@@ -102,8 +102,8 @@ def map(
     raise BatchError(f"map: how is {how!r}; use 'sequential' or 'vmap'.")
 
 
-def pad(batch: Tree, n: int, spec: Tree = 0) -> tuple[Tree, Tensor]:
-    """Fills a batch up to a multiple of `n` rows with copies of its last row.
+def pad(batch: Tree, n: int, spec: Tree = 0, *, rows: int | None = None) -> tuple[Tree, Tensor]:
+    """Fills a batch up to a multiple of `n` rows, or to so many, with copies of its last row.
 
     A copy keeps every value in its domain (a token id, a normalised image); leave it out of the loss with the mask, for
     example as the weight of `fp.Weighted`.
@@ -112,12 +112,14 @@ def pad(batch: Tree, n: int, spec: Tree = 0) -> tuple[Tree, Tensor]:
         batch: The batch.
         n: The number of microbatches that must divide the rows.
         spec: The batch dimension of each leaf.
+        rows: To how many rows, so that a last, smaller batch runs through the step of the others; a multiple of `n`.
 
     Returns:
         The batch with as many rows as are needed, and a mask `bool[rows]` that is true for the rows that were there.
 
     Raises:
-        BatchError: Leaves disagree on the rows, all are replicated, or the spec does not fit.
+        BatchError: Leaves disagree on the rows, all are replicated, the spec does not fit, or there are more rows than
+            asked for.
 
     Example:
         >>> pad({"x": torch.tensor([7, 8, 9])}, 2)
@@ -125,13 +127,52 @@ def pad(batch: Tree, n: int, spec: Tree = 0) -> tuple[Tree, Tensor]:
     """
     check_count(n)
     leaves, structure = resolve(batch, spec)
-    rows = rows_of(leaves)
-    if rows is None:
+    have = rows_of(leaves)
+    if have is None:
         raise BatchError("pad: every leaf of the batch is replicated; give the batch dimension of one in batch_spec.")
-    missing = -rows % n
+    missing = _missing(have, n, rows)
     padded = optree.tree_unflatten(structure, [_padded(leaf, missing) for leaf in leaves])
     device = next(leaf.value.device for leaf in leaves if leaf.dim is not None)
-    return padded, torch.arange(rows + missing, device=device) < rows
+    return padded, torch.arange(have + missing, device=device) < have
+
+
+def pad_to(batch: Tree, sizes: int | Sequence[int], dim: Tree = 1, fill: Tree = 0) -> tuple[Tree, Tensor]:
+    """Fills a dimension of a batch, such as that of the tokens, up to one of a few sizes.
+
+    A step is compiled for each size that it sees; with a few sizes to choose from it is compiled as often as there are
+    sizes. What was filled in must not count: leave it out of attention and loss with the mask, or with fills that the
+    loss function ignores.
+
+    Args:
+        batch: A pytree of tensors.
+        sizes: The sizes to choose from; the smallest that is large enough is taken. One number: that size.
+        dim: The dimension of each leaf, as a prefix tree of ints; None for leaves that are left as they are.
+        fill: What each leaf is filled with, as a prefix tree of numbers, such as -100 for labels.
+
+    Returns:
+        The batch, and a mask `bool[size]` that is true for the positions that were there.
+
+    Raises:
+        BatchError: No size is large enough, leaves disagree on theirs, or `dim` or `fill` does not fit the batch.
+
+    Example:
+        >>> batch = {"tokens": torch.tensor([[7, 8, 9]]), "labels": torch.tensor([[8, 9, 7]])}
+        >>> padded, mask = pad_to(batch, (4, 8), fill={"tokens": 0, "labels": -100})
+        >>> padded["labels"], mask
+        (tensor([[   8,    9,    7, -100]]), tensor([ True,  True,  True, False]))
+    """
+    leaves, structure = resolve(batch, dim)
+    have = rows_of(leaves)
+    if have is None:
+        raise BatchError("pad_to: no leaf of the batch has a dimension to fill; name one in dim.")
+    size = _large_enough(have, (sizes,) if isinstance(sizes, int) else sizes)
+    try:
+        fills = optree.broadcast_prefix(fill, batch, none_is_leaf=True)
+    except ValueError as error:
+        raise BatchError(f"fill {fill!r} is no prefix of the batch: {error} Give a number for each leaf.") from error
+    filled = [_filled(leaf, size - have, value) for leaf, value in zip(leaves, fills, strict=True)]
+    device = next(leaf.value.device for leaf in leaves if leaf.dim is not None)
+    return optree.tree_unflatten(structure, filled), torch.arange(size, device=device) < have
 
 
 def type_of_microbatch(batch: Tree, n: int, spec: Tree = 0) -> Tree:
@@ -155,6 +196,28 @@ def type_of_microbatch(batch: Tree, n: int, spec: Tree = 0) -> Tree:
     """
     named, structure = named_leaves(split(batch, n, spec)[0], what="batch")
     return unflatten_named(structure, types_of(named))
+
+
+def numbers(rows: int, n: int, first: int = 0) -> Tensor:
+    """The number of its microbatch for each row of a batch: for a loss function that has to know which one it is given.
+
+    Args:
+        rows: Of the batch.
+        n: Into how many microbatches it is split.
+        first: The number of the first; with replicas `dp_rank * n`.
+
+    Returns:
+        int64[rows].
+
+    Raises:
+        BatchError: `n` does not divide the rows.
+
+    Example:
+        >>> numbers(4, 2), numbers(2, 2, first=2)
+        (tensor([0, 0, 1, 1]), tensor([2, 3]))
+    """
+    check_divides([BatchLeaf("", torch.empty(rows, device="meta"), 0)], n)
+    return torch.arange(first, first + n).repeat_interleave(rows // n)
 
 
 def _rows(leaf: BatchLeaf, i: int, size: int | None) -> Any:
@@ -191,6 +254,37 @@ def _padded(leaf: BatchLeaf, missing: int) -> Any:
         return leaf.value
     last = leaf.value.narrow(leaf.dim, -1, 1)
     return torch.cat([leaf.value, last.repeat_interleave(missing, leaf.dim)], dim=leaf.dim)
+
+
+def _missing(have: int, n: int, rows: int | None) -> int:
+    """How many rows to add."""
+    if rows is None:
+        return -have % n
+    if rows % n or rows < have:
+        raise BatchError(
+            f"pad: rows is {rows}, for a batch of {have} rows and {n} microbatches; pass a multiple of {n} that is at "
+            f"least {have}, such as {have + -have % n}."
+        )
+    return rows - have
+
+
+def _large_enough(have: int, sizes: Sequence[int]) -> int:
+    """The smallest size that holds so many."""
+    enough = [size for size in sizes if size >= have]
+    if not enough:
+        raise BatchError(
+            f"pad_to: the batch has {have} positions, and the largest size is {max(sizes, default=0)}; add a larger "
+            "size, or cut the batch off."
+        )
+    return min(enough)
+
+
+def _filled(leaf: BatchLeaf, missing: int, fill: Any) -> Any:
+    """A leaf with so many positions of one value behind the others."""
+    if leaf.dim is None or not missing:
+        return leaf.value
+    shape = [missing if d == leaf.dim else n for d, n in enumerate(leaf.value.shape)]
+    return torch.cat([leaf.value, leaf.value.new_full(shape, fill)], dim=leaf.dim)
 
 
 def _map_sequential(fn: Callable[[Tree], Tree], microbatches: list[Tree]) -> Tree:

@@ -6,6 +6,9 @@
         optimizer = known("adamw(lr=0.1)")
 
 There is no table for the whole process: a graph carries its own.
+
+An operator that compiled code calls must not raise, for that code is C++ and would go on with what it was not given. It
+gives its error to `fail`, and some result; `knowing` raises the first error at its end.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,21 +19,38 @@ from typing import Any
 from funpipe._errors import GraphError
 
 _known: ContextVar[Mapping[str, Any] | None] = ContextVar("known", default=None)
+_failures: ContextVar[list[Exception] | None] = ContextVar("failures", default=None)
 _collected: ContextVar[dict[str, Any] | None] = ContextVar("collected", default=None)
 
 
 @contextmanager
 def knowing(objects: Mapping[str, Any]) -> Iterator[None]:
-    """While open, `known` finds these objects.
+    """While open, `known` finds these objects; at its end it raises what was given to `fail`.
 
     Args:
         objects: by name.
     """
-    token = _known.set(objects)
+    failures: list[Exception] = []
+    tokens = _known.set(objects), _failures.set(failures)
     try:
         yield
     finally:
-        _known.reset(token)
+        _known.reset(tokens[0])
+        _failures.reset(tokens[1])
+    if failures:
+        raise failures[0]
+
+
+def fail(error: Exception) -> None:
+    """Keeps an error until `knowing` ends; raises it where nothing is open.
+
+    Args:
+        error: that an operator cannot raise.
+    """
+    failures = _failures.get()
+    if failures is None:
+        raise error
+    failures.append(error)
 
 
 def known(name: str) -> Any:

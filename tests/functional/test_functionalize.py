@@ -240,3 +240,31 @@ def test_unknown_missing_and_tied_names():
         apply({**params, "head.weight": weight}, buffers, tokens)
     with pytest.raises(TreeError, match=r"buffers: unknown leaf 'mean'; no leaf is expected; remove it\."):
         apply(params, {"mean": weight}, tokens)
+
+
+class Sharing(nn.Module):
+    """One block under three names, and a parameter under two names of one module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Linear(3, 3)
+        self.blocks = nn.ModuleList([self.shared, self.shared])
+        self.shared.again = self.shared.weight
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x @ self.shared.again
+
+
+def test_a_module_that_is_shared_under_several_names_gets_its_own_parameters_back():
+    # functional_call took what it had put in under the first name for the module's own, and left it there.
+    module, x = Sharing(), torch.randn(2, 3)
+    before = snapshot(module)
+    apply, params, _ = functionalize(module)
+    assert list(params) == ["shared.weight", "shared.bias"]
+    doubled = {name: 2 * p for name, p in params.items()}
+    out, _ = apply(doubled, {}, x)
+    assert_unchanged(before, module)
+    wanted = (x @ doubled["shared.weight"].T + doubled["shared.bias"]) @ doubled["shared.weight"].T
+    assert torch.allclose(out, (wanted + doubled["shared.bias"]) @ doubled["shared.weight"])

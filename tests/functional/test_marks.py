@@ -4,6 +4,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from funpipe._errors import FunpipeTypeError, StageError
 from funpipe.functional.marks import collecting_marks, mark_op, mark_stage_end
+from funpipe.functional.transformed import load_forward_mode
 
 LAYOUTS = [
     torch.randn(4, 6),
@@ -114,6 +115,31 @@ def test_vmap_and_its_gradient(dim):
     torch.testing.assert_close(torch.func.vmap(marked, dim, dim)(x), x.sin().cos())
     per_row = torch.func.vmap(torch.func.grad(lambda x: marked(x).sum()))(x)
     torch.testing.assert_close(per_row, torch.func.grad(lambda x: x.sin().cos().sum())(x))
+
+
+def test_forward_mode():
+    load_forward_mode()
+    x, v = torch.randn(3), torch.randn(3)
+    torch.testing.assert_close(torch.func.jvp(marked, (x,), (v,)), torch.func.jvp(lambda x: x.sin().cos(), (x,), (v,)))
+    torch.testing.assert_close(torch.func.jacfwd(marked)(x), torch.func.jacrev(marked)(x))
+    second = torch.func.hessian(lambda x: marked(x).sum())(x)
+    torch.testing.assert_close(second, torch.func.hessian(lambda x: x.sin().cos().sum())(x))
+
+
+def test_a_name_that_a_transform_passes_again_is_numbered():
+    def twice(x):
+        inner = torch.func.grad(lambda x: mark_stage_end(x, name="encoder").sum())
+        return mark_stage_end(x + inner(x) + inner(x), name="encoder")
+
+    with collecting_marks() as names:
+        twice(torch.ones(2))
+    assert names == ["encoder", "encoder.1", "encoder.2"]
+    with (
+        collecting_marks(),
+        pytest.raises(StageError, match="two stage marks have the name 'encoder'"),
+    ):
+        twice(torch.ones(2))
+        mark_stage_end(torch.ones(2), name="encoder")
 
 
 def test_two_marks_of_one_name():

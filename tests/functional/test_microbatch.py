@@ -203,3 +203,10 @@ def test_map_of_a_function_whose_results_differ():
 def test_map_in_an_unknown_way():
     with pytest.raises(BatchError, match=r"map: how is 'parallel'; use 'sequential' or 'vmap'\."):
         microbatch.map(lambda x: x, torch.ones(2), 2, how="parallel")  # type: ignore[arg-type]
+
+
+def test_numbers_are_those_of_the_microbatch_that_each_row_is_in():
+    found = [part["n"].tolist() for part in microbatch.split({"n": microbatch.numbers(6, 3, first=3)}, 3)]
+    assert found == [[3, 3], [4, 4], [5, 5]]
+    with pytest.raises(BatchError, match="which 4 microbatches do not divide"):
+        microbatch.numbers(6, 4)

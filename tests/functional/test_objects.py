@@ -1,7 +1,7 @@
 import pytest
 
 from funpipe._errors import GraphError
-from funpipe.functional.objects import collecting, is_collecting, knowing, known, note
+from funpipe.functional.objects import collecting, fail, is_collecting, knowing, known, note
 
 
 def test_what_is_noted_in_a_trace_is_known_there_and_later():
@@ -30,3 +30,17 @@ def test_outside_a_trace_nothing_is_noted():
 def test_an_unknown_name_is_an_error():
     with pytest.raises(GraphError, match="no object is known as 'adam'"):
         known("adam")
+
+
+def test_what_an_operator_cannot_raise_is_raised_at_the_end():
+    ran = []
+    with pytest.raises(ValueError, match="first"), knowing({}):
+        fail(ValueError("first"))
+        fail(ValueError("second"))
+        ran.append("on")
+    assert ran == ["on"]
+
+
+def test_where_nothing_is_open_it_is_raised_at_once():
+    with pytest.raises(ValueError, match="now"):
+        fail(ValueError("now"))
