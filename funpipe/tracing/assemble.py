@@ -9,6 +9,8 @@ from torch import fx
 from funpipe._errors import TraceError
 from funpipe.tracing.identifier import identifier
 from funpipe.tracing.operators import IDENTITIES, is_random, is_view
+from funpipe.tracing.random.draws import KEY, name_of
+from funpipe.tracing.random.masks import is_of_mask
 from funpipe.tracing.traced import Mark
 
 aten = torch.ops.aten
@@ -35,6 +37,8 @@ class Assembly:
         self.marks: list[Mark] = []
         self.returned: list[fx.Node] = []
         self._copies: dict[fx.Node, fx.Node] = {}
+        self._keys: dict[tuple[str, str], fx.Node] = {}
+        self._again: dict[fx.Node, fx.Node] = {}
         self._part = self.forward
         self._leaves = iter(leaves)
         for node in raw.nodes:
@@ -50,6 +54,8 @@ class Assembly:
             self._copies[node] = self._placeholder(node)
         elif node.op == "output":
             self.returned = [self._copies[n] for n in _flat(node.args[0])]
+        elif node.target is KEY:
+            self._copies[node] = self._key(node)
         elif node.target is torch.ops.funpipe.forward_end.default:
             self._copies[node] = self._copies[node.args[0]]  # type: ignore[index]
             self._part = self.backward
@@ -72,8 +78,24 @@ class Assembly:
         copy.meta = {"val": node.meta["val"], "leaf": (kind, name)}
         return copy
 
+    def _key(self, node: fx.Node) -> fx.Node:
+        """The leaf that is the key of a draw: one for each position, however often it is drawn again."""
+        leaf = ("random", name_of(node.args[0]))  # type: ignore[arg-type]
+        if leaf not in self._keys:
+            first = next((n for n in self.graph.nodes if n.op != "placeholder"), None)
+            with self.graph.inserting_before(first):
+                self._keys[leaf] = self.graph.placeholder(identifier("_".join(leaf)))
+            self._keys[leaf].meta = {"val": node.meta["val"], "leaf": leaf}
+        return self._keys[leaf]
+
+    def _read(self, node: fx.Node) -> fx.Node:
+        """What a node reads; what is made of a mask of bytes alone, the backward makes again instead of keeping it."""
+        if self._part is self.backward and is_of_mask(node):
+            self._copies[node] = self._again.get(node) or self._again.setdefault(node, self._operation(node))
+        return self._copies[node]
+
     def _operation(self, node: fx.Node) -> fx.Node:
-        copy = self.graph.node_copy(node, lambda n: self._copies[n])
+        copy = self.graph.node_copy(node, self._read)
         custom = node.meta.get("custom") or {}
         copy.meta = {"val": node.meta.get("val"), "path": custom.get("path"), "source": custom.get("source")}
         copy.meta["params"] = tuple(dict.fromkeys(_params_read(copy)))
@@ -121,9 +143,15 @@ def _again_text(node: fx.Node) -> str:
     )
 
 
+def _why(what: str) -> str:
+    if what == "the loss function":
+        return "This one cannot be made a function of the step's key: take the keyword `key` and use fp.random"
+    return "torch's generator is no part of its state: pass a key in the state or the batch and use fp.random"
+
+
 def _random_text(node: fx.Node, what: str) -> str:
     return (
-        f"{what} draws random numbers: {node.target} at {_where(node)}. Random operations are not supported in "
-        "a traced step: their result would depend on how it is cut and on what ran before. Switch dropout off "
-        "(module.eval(), or p=0), or draw the numbers outside and pass them in the batch."
+        f"{what} draws random numbers: {node.target} at {_where(node)}. {_why(what)}, such as "
+        "fp.random.normal(key, shape) or fp.random.dropout(key, x, p), switch dropout off (module.eval(), or p=0), or "
+        "draw the numbers outside and pass them in the batch."
     )

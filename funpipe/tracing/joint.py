@@ -9,9 +9,12 @@ from torch import Tensor
 
 from funpipe._errors import TraceError
 from funpipe._typing import Tree
+from funpipe.functional.fixed import unfixed
 from funpipe.functional.loss import LossOut
-from funpipe.functional.signature import call_loss
+from funpipe.functional.precision import Precision
+from funpipe.functional.signature import call_loss, keywords_of
 from funpipe.functional.tree import named_leaves, unflatten_named
+from funpipe.tracing.random.draws import microbatch_key
 from funpipe.tracing.where import noting_where
 
 _NOTHING_TO_TRAIN = (
@@ -46,6 +49,8 @@ class Joint:
         trainable: the parameters to differentiate; empty for evaluation.
         takes_buffers: whether there are buffers to pass on.
         trains: whether there must be gradients, and buffers that the function takes must come back.
+        precision: in which dtype the function gets the batch, and results are given.
+        device: the type of the device that keys are on.
     """
 
     loss_fn: Callable[..., Any]
@@ -59,29 +64,50 @@ class Joint:
     differentiated: list[str] = field(default_factory=list)
     modules: tuple[str, ...] = ()
     what: str = "the loss function"
+    precision: Precision | None = None
+    device: str = "cpu"
 
     def __call__(self, *given: list[Tensor]) -> list[Tensor]:
-        params, buffers, batch = given
-        leaves = {
+        leaves = self._leaves(given[0])
+        with noting_where() as paths:
+            out = self._forward(leaves, *given[1:3])
+        self.modules = tuple(paths.called)
+        results = self._results(out)
+        results[0] = forward_end(results[0])
+        return results + self._gradients(out.loss_sum, leaves, given[-1][0] if self.scaled else None)
+
+    def forward(self, *given: list[Tensor]) -> list[Tensor]:
+        """The outputs of the loss function alone; nothing is noted of where they come from."""
+        return self._results(self._forward(self._leaves(given[0]), *given[1:3]))
+
+    def _leaves(self, params: list[Tensor]) -> dict[str, Tensor]:
+        return {
             name: leaf.detach().requires_grad_(name in self.trainable)
             for name, leaf in zip(self.names[0], params, strict=True)
         }
-        out = self._forward(leaves, buffers, batch)
-        results = self._results(out)
-        results[0] = forward_end(results[0])
-        return results + self._gradients(out.loss_sum, leaves)
 
     def _forward(self, leaves: dict[str, Tensor], buffers: list[Tensor], batch: list[Tensor]) -> LossOut:
         trees = (
             unflatten_named(self.specs[0], leaves),
             unflatten_named(self.specs[1], dict(zip(self.names[1], buffers, strict=True))),
-            unflatten_named(self.specs[2], dict(zip(self.names[2], batch, strict=True))),
+            unflatten_named(self.specs[2], self._computed(dict(zip(self.names[2], batch, strict=True)))),
         )
-        with torch.set_grad_enabled(bool(self.trainable)), noting_where() as paths:
+        with torch.set_grad_enabled(bool(self.trainable)):
             buffers_in = trees[1] if self.takes_buffers else None
-            out = call_loss(self.loss_fn, trees[0], trees[2], buffers_in, trains=self.trains)
-        self.modules = tuple(paths.called)
-        return out
+            out = call_loss(self.loss_fn, trees[0], unfixed(trees[2]), buffers_in, self._key(), trains=self.trains)
+            return self.precision.results(out) if self.precision else out
+
+    def _key(self) -> Tensor | None:
+        """The key of the microbatch, if the function names it."""
+        return microbatch_key(self.device) if "key" in keywords_of(self.loss_fn) else None
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the last tensor that is given is what the loss is multiplied by before the backward."""
+        return self.trains and self.precision is not None and self.precision.scale is not None
+
+    def _computed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.precision.computed_batch(batch) if self.precision else batch
 
     def _results(self, out: LossOut) -> list[Tensor]:
         """The outputs of the forward, the loss first; their names are kept in the same order."""
@@ -92,17 +118,19 @@ class Joint:
             results[f"aux.{name}"] = reduced.value
             self.reducers[name] = reduced.kind
         if out.buffers is not None:
-            results |= {f"buffer.{name}": leaf for name, leaf in named_leaves(out.buffers)[0].items()}
+            # A checkpoint writes to them again in the backward; that is no part of what the function returned.
+            results |= {f"buffer.{name}": leaf.clone() for name, leaf in named_leaves(out.buffers)[0].items()}
         self.outputs = list(results)
         return [value.detach() for value in results.values()]
 
-    def _gradients(self, loss: Tensor, leaves: dict[str, Tensor]) -> list[Tensor]:
+    def _gradients(self, loss: Tensor, leaves: dict[str, Tensor], scale: Tensor | None) -> list[Tensor]:
         if not self.trains:
             return []
         if not self.trainable:
             raise TraceError(_NOTHING_TO_TRAIN)
         wanted = [leaves[name] for name in self.trainable]
-        gradients = torch.autograd.grad(loss, wanted, allow_unused=True) if loss.requires_grad else ()
+        seed = None if scale is None else scale.to(loss.dtype)
+        gradients = torch.autograd.grad(loss, wanted, seed, allow_unused=True) if loss.requires_grad else ()
         used = [(n, g) for n, g in zip(self.trainable, gradients, strict=False) if g is not None]
         if not used:
             raise TraceError(_NO_GRADIENTS)

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from funpipe import _compat
-from funpipe._errors import FunpipeError, TraceError
+from funpipe._errors import FunpipeError
 from funpipe._typing import TensorType
 from funpipe.graphs.stand_in import fake_like
 from funpipe.tracing.assemble import Assembly
+from funpipe.tracing.decompositions import decomposing
 from funpipe.tracing.fake import contiguous, in_rows
 from funpipe.tracing.joint import forward_end
-from funpipe.tracing.trace import failure_text, raw_graph, traced_of
+from funpipe.tracing.trace import failure, raw_graph, traced_of
 from funpipe.tracing.traced import Traced
 from funpipe.tracing.where import noting_where
 
@@ -91,17 +92,18 @@ class Part:
         """What the part returns, found without computing anything; buffers are not among it.
 
         Raises:
-            TraceError: the function raised, or reads a tensor's value.
+            DataDependentError: the function reads a tensor's value.
+            TraceError: it raised.
         """
         mode = _compat.fake_mode()
         given = [_fakes(leaves, mode) for leaves in (self.params, self.buffers, self.inputs)]
         try:
-            with mode, torch.enable_grad(), _compat.without_compiling():
+            with mode, decomposing(), torch.enable_grad(), _compat.without_compiling():
                 outputs, _ = self.function(*given)
         except FunpipeError:
             raise
         except Exception as error:
-            raise TraceError(failure_text(error, self.name)) from error
+            raise failure(error, self.name) from error
         return {name: Leaf.of(value) for name, value in outputs.items()}
 
     def trace(self, readers: Mapping[str, Sequence[str]] | None = None, differentiate: bool = True) -> Traced:

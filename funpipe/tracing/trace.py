@@ -1,27 +1,45 @@
 """A pure loss function becomes a `Traced`: one graph of one microbatch, forward and backward."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from funpipe import _compat
-from funpipe._errors import FunpipeError, TraceError
+from funpipe._errors import DataDependentError, FunpipeError, TraceError
 from funpipe._typing import TensorType, Tree
+from funpipe.functional.deferred import is_deferred
+from funpipe.functional.fixed import fixed, fixed_types
 from funpipe.functional.marks import collecting_marks
+from funpipe.functional.precision import Precision
 from funpipe.functional.tree import place
 from funpipe.graphs.stand_in import fake_like
 from funpipe.tracing.assemble import Assembly
-from funpipe.tracing.batch_norm import DECOMPOSITIONS
+from funpipe.tracing.decompositions import DECOMPOSITIONS
+from funpipe.tracing.dense import check_dense
+from funpipe.tracing.dtypes import check_products
 from funpipe.tracing.fake import contiguous
 from funpipe.tracing.foreign import object_text
 from funpipe.tracing.functional_graph import without_mutation
+from funpipe.tracing.guards import Key, Reads, is_real, read_and_updated
 from funpipe.tracing.joint import Joint, flat_tree
+from funpipe.tracing.late_casts import late_casts
+from funpipe.tracing.leaks import leaving_no_stand_ins, leaving_nothing
 from funpipe.tracing.places import terms
 from funpipe.tracing.purity import check_pure
+from funpipe.tracing.random.draws import Draws
+from funpipe.tracing.random.masks import write_new_masks
+from funpipe.tracing.repeated import CalledAgainError, check_repeated
 from funpipe.tracing.traced import Traced
+from funpipe.tracing.ways.attempt import Way
+from funpipe.tracing.ways.eager import eager_run
+from funpipe.tracing.ways.search import traced_by
+from funpipe.tracing.ways.stack import running_text
 from funpipe.tracing.where import user_line_of
 
 
@@ -33,28 +51,39 @@ def trace(
     buffers: Tree = None,
     differentiate: bool = True,
     device: str | None = None,
+    precision: Precision | None = None,
+    way: Way = "auto",
+    trains: bool | None = None,
 ) -> Traced:
     """Traces a loss function, forward and backward, on one microbatch.
 
     Nothing is computed and no memory is taken: only the shapes and dtypes of the arguments are read, so they may be
-    real, fake or on the meta device.
+    real, fake or on the meta device; a value that the function itself reads in Python (`.item()`) must be real, and is
+    a constant with a guard (`docs/values.md`). The function is called three times, to see that it does the same each
+    time. Only where that fails inside of a module are other ways tried, which run the
+    function once on real values (`docs/tracing.md`).
 
     Args:
         loss_fn: `loss_fn(params, batch, *, buffers)`; see `funpipe.train_step`.
         params: a pytree of tensors. If any of them requires a gradient, those that do not are frozen; else all
             floating-point leaves are trained.
-        batch: a pytree of tensors, one microbatch.
+        batch: a pytree of tensors, one microbatch; numbers, strings and enums in it are constants of the graph.
         buffers: a pytree of tensors, if the loss function takes them.
         differentiate: False traces the forward alone.
         device: the device type to trace for; that of the first leaf by default ("cpu" for meta tensors).
+        precision: in which dtypes the loss function gets its leaves; see `funpipe.Precision`.
+        way: what may be tried where a module cannot be traced: `"export"` reads it with torch.export, `"modules"` makes
+            it one operator that calls it, `"functional"` is neither, `"auto"` both, in this order.
+        trains: False switches dropout off; None: it is on where the graph is differentiated.
 
     Returns:
         The graph with its leaves, outputs and gradients.
 
     Raises:
-        TraceError: the function branches on a tensor's value, draws random numbers, writes to a leaf in place, closes
-            over a tensor that requires a gradient, or raises; the text names the user's line. Or its loss does not
-            depend on the parameters, or a parameter to be trained is complex.
+        TraceError: the function reads a value that every step changes, does something else when it is called again,
+            writes to a leaf in place, closes over a tensor that requires a gradient, or raises; the text names the
+            user's line. Or its loss does not depend on the parameters, a parameter to be trained is complex, or
+            autocast is open around the call.
         LossError: what it returns is no loss.
 
     Example:
@@ -63,17 +92,63 @@ def trace(
         >>> [str(node.target) for node in traced.forward]
         ['aten.mm.default', 'aten.sum.default']
     """
+
+    def once() -> Traced:
+        return _functional(loss_fn, params, batch, buffers, differentiate, device, precision, trains=trains)
+
+    return traced_by(way, once, eager_run(loss_fn, params, batch, buffers, precision))
+
+
+def _functional(
+    loss_fn: Callable[..., Any],
+    params: Tree,
+    batch: Tree,
+    buffers: Tree,
+    differentiate: bool,
+    device: str | None,
+    precision: Precision | None,
+    updated: frozenset[str] = frozenset(),
+    trains: bool | None = None,
+) -> Traced:
+    """The function as it is, run on stand-ins; it may not read the values of buffers that it updates."""
+    batch = fixed(batch)
     trees = [flat_tree(t) for t in (params, {} if buffers is None else buffers, batch)]
+    for what, (_, names, leaves) in zip(("params", "buffers", "batch"), trees, strict=True):
+        check_dense(what, zip(names, leaves, strict=True))
     device = device or _device_of([leaf for _, _, leaves in trees for leaf in leaves])
+    _refuse_autocast(device)
+    if differentiate:
+        _refuse_inference_mode()
     types = [{n: leaf_type(t, device) for n, t in zip(names, leaves, strict=True)} for _, names, leaves in trees]
     trained = trainable(dict(zip(trees[0][1], trees[0][2], strict=True))) if differentiate else []
     specs, names = (trees[0][0], trees[1][0], trees[2][0]), (trees[0][1], trees[1][1], trees[2][1])
-    joint = Joint(loss_fn, specs, names, trained, buffers is not None, differentiate)
-    named = [(kind, n) for kind, part in zip(("param", "buffer", "batch"), types, strict=True) for n in part]
-    raw, consts = raw_graph(joint, types, named, device)
+    takes = buffers is not None
+    joint = Joint(loss_fn, specs, names, trained, takes, differentiate, precision=precision, device=device)
+    kept = precision.kept_types(types[0]) if precision else {}
+    types[0] = precision.computed_types(kept) if precision else types[0]
+    types += [{"value": TensorType((), (), torch.float32, device)}] * joint.scaled
+    kinds = ("param", "buffer", "batch", *["scale"] * joint.scaled)
+    named = [(kind, n) for kind, part in zip(kinds, types, strict=True) for n in part]
+    reads = Reads(named, _values(names, trees), joint.what, updated)
+    raw, consts = raw_graph(
+        joint, types, named, device, reads, Draws(device, differentiate if trains is None else trains)
+    )
+    if precision:
+        late_casts(raw)
     made = Assembly(raw, [*named, *(("const", n) for n in consts)])
     frozen = frozenset(trees[0][1]) - set(trained)
-    return traced_of(made, joint, types, frozen, consts)
+    traced = replace(traced_of(made, joint, types, frozen, consts), kept=kept, precision=precision)
+    found = read_and_updated(reads.guards.values(), traced.outputs)
+    if found:  # once more, to fail where it reads, in a module that may be traced in another way
+        return _functional(loss_fn, params, batch, buffers, differentiate, device, precision, updated | found, trains)
+    return replace(traced, guards=tuple(reads.guards.values()), fixed=fixed_types(batch))
+
+
+def _values(names: Sequence[Sequence[str]], trees: Sequence[tuple[Any, list[str], list[Tensor]]]) -> dict[Key, Tensor]:
+    """The leaves of buffers and batch that have values, by kind and name."""
+    parts = zip(("buffer", "batch"), names[1:], trees[1:], strict=True)
+    named = (((kind, n), t) for kind, ns, (_, _, ts) in parts for n, t in zip(ns, ts, strict=True))
+    return {key: t for key, t in named if is_real(t) or is_deferred(t)}
 
 
 class Traceable(Protocol):
@@ -157,7 +232,12 @@ def _drop_dead(graph: fx.Graph, wanted: list[fx.Node]) -> None:
 
 
 def raw_graph(
-    joint: Traceable, types: list[dict[str, TensorType]], leaves: list[tuple[str, str]], device: str | None
+    joint: Traceable,
+    types: list[dict[str, TensorType]],
+    leaves: list[tuple[str, str]],
+    device: str | None,
+    reads: Reads | None = None,
+    draws: Draws | None = None,
 ) -> tuple[fx.Graph, dict[str, Tensor]]:
     """Runs a function on stand-ins, and notes the operators that it calls.
 
@@ -166,6 +246,8 @@ def raw_graph(
         types: of its arguments, list by list.
         leaves: the kind and name of each.
         device: the type of the device to trace for; None: tensors that it closes over stay where they are.
+        reads: answers what the function reads out of tensors in Python; None: reading is an error.
+        draws: makes random operators functions of keys; None: they stay.
 
     Returns:
         The functional graph, and the tensors that the function closed over, by name.
@@ -173,19 +255,63 @@ def raw_graph(
     mode = _compat.fake_mode()
     inputs = [[fake_like(t, mode) for t in part.values()] for part in types]
     try:
-        with collecting_marks(), _compat.through_compiled():
-            module = make_fx(joint, DECOMPOSITIONS, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
+        with (
+            collecting_marks(),
+            _compat.through_compiled(),
+            leaving_no_stand_ins(),
+            _compat.quiet_refusals(),
+            _compat.unchecked_distributions(),
+            draws.counting() if draws else nullcontext(),
+        ):
+            table = {**DECOMPOSITIONS, **(reads.table if reads else {}), **(draws.table if draws else {})}
+            module = make_fx(joint, table, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
     except FunpipeError:
         raise
     except Exception as error:
-        raise TraceError(failure_text(error, joint.what)) from error
+        raise failure(error, joint.what) from error
     flat, consts = _lift_constants(module, joint.what)
+    if draws and draws.positions:
+        write_new_masks(flat)
     check_pure(flat, [*leaves, *(("const", n) for n in consts)], joint.what)
+    check_products(flat, joint.what)
+    if isinstance(joint, Joint):
+        _check_repeated(joint, inputs, table, mode, reads, draws)
     constants = [fake_like(leaf_type(c, device), mode) for c in consts.values()]
     for node, constant in zip(flat.find_nodes(op="placeholder")[len(leaves) :], constants, strict=True):
         node.meta["val"] = constant  # a step gets it on its own device, wherever it is now
     fakes = [*(t for part in inputs for t in part), *constants]
     return without_mutation(flat, fakes), consts
+
+
+def _check_repeated(
+    joint: Joint,
+    inputs: list[list[Tensor]],
+    table: Mapping[Any, Callable[..., Any]],
+    mode: AbstractContextManager[Any],
+    reads: Reads | None,
+    draws: Draws | None,
+) -> None:
+    """Calls the loss function again on the same stand-ins."""
+    answers = list(reads.answers) if reads else []
+    own = {func: instead for func, instead in table.items() if reads is None or func not in reads.table}
+    leaves = [t for part in inputs for t in part]
+
+    def check(around: Callable[[], AbstractContextManager[Any]]) -> None:
+        @contextmanager
+        def during() -> Iterator[None]:
+            counting = draws.counting() if draws else nullcontext()
+            unchecked = _compat.unchecked_distributions()
+            with around(), collecting_marks(), _compat.without_compiling(), unchecked, counting, mode:
+                yield
+
+        check_repeated(lambda: joint.forward(*inputs), leaves, own, answers, during, joint.what)
+
+    with leaving_nothing(), _compat.quiet_refusals():  # what it counts, it counts once
+        try:
+            with leaving_no_stand_ins():
+                check(nullcontext)
+        except CalledAgainError:
+            check(leaving_no_stand_ins)  # what it keeps itself may be in its way
 
 
 def _lift_constants(module: fx.GraphModule, what: str) -> tuple[fx.Graph, dict[str, Tensor]]:
@@ -234,6 +360,25 @@ def _device_of(leaves: list[Tensor]) -> str:
     return kinds[0] if kinds else "cpu"
 
 
+def _refuse_autocast(device: str) -> None:
+    """Raises where casts would come into the trace that the loss function did not ask for."""
+    if torch.is_autocast_enabled(device):
+        raise TraceError(
+            f"torch.autocast({device!r}) is open around the call that traces the loss function: it would be part of "
+            'this trace and of no later step. Open it inside of the loss function, or pass precision="bf16" to the '
+            "step, and close it here."
+        )
+
+
+def _refuse_inference_mode() -> None:
+    """Raises where autograd would record nothing."""
+    if torch.is_inference_mode_enabled():
+        raise TraceError(
+            "torch.inference_mode() is open around the call that traces the loss function, so it would have no "
+            "gradients: close it there. A step needs neither it nor torch.no_grad(), which does no harm."
+        )
+
+
 def trainable(params: Mapping[str, Tensor]) -> list[str]:
     """The parameters that are trained: those that require a gradient; where none does, all floating-point ones.
 
@@ -252,22 +397,22 @@ def trainable(params: Mapping[str, Tensor]) -> list[str]:
     return [n for n, leaf in wanted.items() if leaf.is_floating_point()]
 
 
-def failure_text(error: Exception, what: str) -> str:
-    """Why a function cannot be traced, with the user's line, and the remedy.
+def failure(error: Exception, what: str) -> TraceError:
+    """The error that says why a function cannot be traced, with the user's line, and the remedy.
 
     Args:
         error: that it raised.
         what: it is called.
     """
-    line = user_line_of(error) or "an unknown line"
+    line = user_line_of(error) or running_text(error)
     if _reads_a_value(error):
-        return (
+        return DataDependentError(
             f"{what} reads a tensor's value in Python at {line}. A traced function cannot branch on data or "
             "call .item(), .tolist() or bool() on a tensor: use torch.where or a mask, or compute the value outside "
             "of it and pass it in the batch."
         )
     said = str(error).strip().rstrip(".")
-    return f"{what} raised {type(error).__name__} at {line}: {said}. Correct that line, then trace again."
+    return TraceError(f"{what} raised {type(error).__name__} at {line}: {said}. Correct that line, then trace again.")
 
 
 def _reads_a_value(error: Exception) -> bool:

@@ -6,6 +6,10 @@ from typing import Any
 from torch import Tensor, fx
 
 from funpipe._typing import TensorType
+from funpipe.functional.fixed import FixedType
+from funpipe.functional.precision import Precision
+from funpipe.tracing.guards.guard import Guard
+from funpipe.tracing.ways.attempt import Attempt
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,9 @@ class Traced:
 
     Args:
         graph: the graph. Placeholders are named by `node.meta["leaf"]`, a pair of a kind (`"param"`, `"buffer"`,
-            `"batch"`, `"const"`) and a name; other nodes have `node.meta["path"]`, the dotted path of the module they
-            ran in (None outside any), and `node.meta["source"]`, the user's line as `"file:line"` (None if unknown).
+            `"batch"`, `"const"`, `"scale"`, `"random"`: the key of a draw) and a name; other nodes have
+            `node.meta["path"]`, the dotted path of the module they ran in (None outside any), and
+            `node.meta["source"]`, the user's line as `"file:line"` (None if unknown).
         forward: the nodes of the forward, in trace order.
         backward: the nodes of the backward, in trace order.
         outputs: the node of each output: `"loss"`, `"weight"` (if the loss is weighted), `"aux.NAME"`, `"buffer.NAME"`.
@@ -35,6 +40,14 @@ class Traced:
         marks: the stage ends the model asked for.
         consts: tensors that the loss function closed over, by name.
         modules: the dotted paths of all modules that were called, in order of their first call.
+        kept: the types in which parameters are kept, where those of `params` are what the loss function gets.
+        precision: the policy that it was traced with.
+        guards: the values that the loss function read in Python, for which alone the graph holds.
+        fixed: what the batch holds besides tensors, by name; the graph holds for these values alone.
+        way: how it was traced: `"functional"`; `"export"` or `"modules"` where a part had to be exported or is opaque.
+        attempts: the ways that were tried, in order; empty if the first one worked.
+        opaque: the dotted paths of the modules that are called and not traced.
+        objects: what the texts of their operators name; open `knowing(objects)` to run the graph.
     """
 
     graph: fx.Graph
@@ -50,6 +63,14 @@ class Traced:
     marks: tuple[Mark, ...] = ()
     consts: dict[str, Any] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
+    kept: dict[str, TensorType] = field(default_factory=dict)
+    precision: Precision | None = None
+    guards: tuple[Guard, ...] = ()
+    fixed: dict[str, FixedType] = field(default_factory=dict)
+    way: str = "functional"
+    attempts: tuple[Attempt, ...] = ()
+    opaque: tuple[str, ...] = ()
+    objects: dict[str, Any] = field(default_factory=dict)
 
     @property
     def leaves(self) -> dict[tuple[str, str], fx.Node]:
@@ -59,9 +80,12 @@ class Traced:
     def as_text(self) -> str:
         """The graph, one line a node: part, name, operation, type, module path, source line."""
         return "\n".join(
-            [f"leaf  {n.name} = {kind} {name}" for (kind, name), n in self.leaves.items()]
+            [f"way   {attempt.as_text()}" for attempt in self.attempts]
+            + [f"leaf  {n.name} = {kind} {name}" for (kind, name), n in self.leaves.items()]
             + [_line("F", n) for n in self.forward]
             + [_line("B", n) for n in self.backward]
+            + [f"fixed {name} = {value}" for name, value in self.fixed.items()]
+            + [f"guard {guard}" for guard in self.guards]
             + [f"return {name} = {node.name}" for name, node in self.outputs.items()]
             + [f"grad   {leaf} = {' + '.join(n.name for n in terms)}" for leaf, terms in self.gradients.items()]
         )

@@ -1,9 +1,11 @@
 """Where a node comes from: the module path and the user's source line, noted while the function runs."""
 
+import linecache
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +19,23 @@ _PACKAGES = tuple(str(Path(p).parent) for p in (torch.__file__, __file__.replace
 """Frames below these folders (torch and funpipe) are not the user's."""
 
 
+_line: ContextVar[str | None] = ContextVar("line", default=None)
+
+
+@contextmanager
+def at_line(line: str | None) -> Iterator[None]:
+    """While open, nodes come from this line, whoever calls; None: from the caller's.
+
+    Args:
+        line: as `"file:line"`.
+    """
+    token = _line.set(line)
+    try:
+        yield
+    finally:
+        _line.reset(token)
+
+
 def is_users(filename: str) -> bool:
     """Whether a frame of this file is the user's own code."""
     return not filename.startswith((*_PACKAGES, "<")) or filename.startswith("<ipython")
@@ -28,11 +47,20 @@ def user_line_of(error: BaseException) -> str | None:
     return f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else None
 
 
+def user_line() -> str | None:
+    """The innermost line of the user's own code that is running, as `"file:line: text"`."""
+    at = _caller()
+    if at is None:
+        return None
+    file, number = at.rsplit(":", 1)
+    return f"{at}: {linecache.getline(file, int(number)).strip()}"
+
+
 class _Lines(TorchFunctionMode):
     """Notes the user's line on every node that a torch function makes."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        line = _caller()
+        line = _line.get() or _caller()
         if line is None:
             return func(*args, **(kwargs or {}))
         with annotate({"source": line}):

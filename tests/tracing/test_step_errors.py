@@ -40,7 +40,7 @@ def test_what_is_no_pair(returned, said):
 def test_random_numbers():
     text = raised(TraceError, lambda state, x: ({"w": F.dropout(state["w"])}, None))
     assert re.search(
-        rf"^the step draws random numbers: aten\.\S+ at {re.escape(__file__)}:\d+\. .* in a traced step", text
+        rf"^the step draws random numbers: aten\.\S+ at {re.escape(__file__)}:\d+\. .* pass a key in the state", text
     )
     assert text.endswith("or draw the numbers outside and pass them in the batch.")
 

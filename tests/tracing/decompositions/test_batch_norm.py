@@ -2,10 +2,11 @@ import pytest
 import torch
 from torch import nn
 
+from funpipe import value_and_grad
 from funpipe.functional import Out, functionalize
 from funpipe.stages import balanced, partition
 from funpipe.tracing import trace
-from funpipe.tracing.batch_norm import DECOMPOSITIONS
+from funpipe.tracing.decompositions.batch_norm import DECOMPOSITIONS
 from tests.stages.region_values import run_regions
 
 aten = torch.ops.aten
@@ -72,3 +73,25 @@ def test_so_do_their_backwards(library):
     found = DECOMPOSITIONS[library](x, grad, weight, *statistics, 1e-5, *reserve)
     wanted = aten.native_batch_norm_backward.default(grad, x, weight, *statistics, True, 1e-5, [True] * 3)
     torch.testing.assert_close(found, wanted)
+
+
+def test_weights_of_a_low_dtype_beside_statistics_in_float32():
+    module = nn.BatchNorm2d(3)
+    with torch.no_grad():
+        module.weight.uniform_(0.5, 1.5)
+    apply, params, buffers = functionalize(module)
+    low = {n: p.detach().bfloat16().requires_grad_() for n, p in params.items()}
+    x = X.bfloat16()
+
+    def loss(p, x, *, buffers):
+        out, buffers = apply(p, buffers, x)
+        return Out(out.float().sin().sum(), buffers=buffers)
+
+    step = value_and_grad(loss, backend="interpret")
+    found = step(low, x, buffers)[1]
+    wide = [p.float() for p in low.values()]
+    out = torch.nn.functional.batch_norm(x, torch.zeros(3), torch.ones(3), *wide, training=True)
+    wanted = torch.autograd.grad(out.float().sin().sum(), list(low.values()))
+    for one, other in zip(found.values(), wanted, strict=True):
+        assert one.dtype == torch.bfloat16
+        torch.testing.assert_close(one, other)

@@ -20,6 +20,7 @@ def _forward(
     x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     x = x.contiguous(memory_format=_format(x))
+    weight, bias = _like(mean, weight), _like(mean, bias)  # the kernels take one dtype for them, whatever that of x is
     if mean is None:
         return aten._native_batch_norm_legit.no_stats(x, weight, bias, training, momentum, eps)
     if not training:
@@ -27,11 +28,18 @@ def _forward(
     return aten._native_batch_norm_legit.default(x, weight, bias, mean, var, training, momentum, eps)
 
 
-def _backward(grad: Tensor, x: Tensor, *rest: Any) -> Gradients:
+def _backward(grad: Tensor, x: Tensor, weight: Any, mean: Any, *rest: Any) -> Gradients:
     laid_out = [t.contiguous(memory_format=_format(x)) for t in (grad, x)]
-    if laid_out[0] is grad and laid_out[1] is x:
+    wide = _like(mean, weight)
+    if laid_out[0] is grad and laid_out[1] is x and wide is weight:
         return NotImplemented  # it stays as it is
-    return aten.native_batch_norm_backward.default(*laid_out, *rest)
+    of_x, of_weight, of_bias = aten.native_batch_norm_backward.default(*laid_out, wide, mean, *rest)
+    return of_x, _like(weight, of_weight), _like(weight, of_bias)
+
+
+def _like(other: Any, value: Any) -> Any:
+    """A tensor in the dtype of another one, where there are both."""
+    return value if value is None or other is None or value.dtype == other.dtype else value.to(other.dtype)
 
 
 def _forward_of_cudnn(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,0 +1,1 @@
+"""What a traced loss function draws becomes a function of keys that the step gives it."""
