@@ -1,8 +1,14 @@
 """Optimizers as pure functions over named leaves and over flat buckets, equal to `torch.optim`'s step for step."""
 
+from funpipe.optim.accumulate import accumulate as accumulate
+from funpipe.optim.adadelta import adadelta as adadelta
+from funpipe.optim.adafactor import adafactor as adafactor
+from funpipe.optim.adagrad import adagrad as adagrad
 from funpipe.optim.adam import adam as adam
+from funpipe.optim.adamax import adamax as adamax
 from funpipe.optim.adamw import adamw as adamw
 from funpipe.optim.adapter import from_pair as from_pair
+from funpipe.optim.asgd import asgd as asgd
 from funpipe.optim.base import Optimizer as Optimizer
 from funpipe.optim.base import Transform as Transform
 from funpipe.optim.base import map_slots as map_slots
@@ -10,14 +16,25 @@ from funpipe.optim.base import zero_slots as zero_slots
 from funpipe.optim.chain import chain as chain
 from funpipe.optim.clip import clip_by_global_norm as clip_by_global_norm
 from funpipe.optim.context import Context as Context
+from funpipe.optim.ema import ema as ema
+from funpipe.optim.freeze import freeze as freeze
 from funpipe.optim.groups import groups as groups
 from funpipe.optim.learning_rates import LearningRate as LearningRate
 from funpipe.optim.learning_rates import constant as constant
 from funpipe.optim.learning_rates import linear as linear
 from funpipe.optim.learning_rates import warmup_cosine as warmup_cosine
+from funpipe.optim.lion import lion as lion
+from funpipe.optim.multi_transform import multi_transform as multi_transform
+from funpipe.optim.muon import muon as muon
+from funpipe.optim.nadam import nadam as nadam
+from funpipe.optim.noise import add_noise as add_noise
 from funpipe.optim.norm import norm_of_squares as norm_of_squares
 from funpipe.optim.norm import square_sum as square_sum
 from funpipe.optim.plain import apply as apply
 from funpipe.optim.plain import context as context
+from funpipe.optim.radam import radam as radam
+from funpipe.optim.rmsprop import rmsprop as rmsprop
+from funpipe.optim.rprop import rprop as rprop
 from funpipe.optim.settings import Settings as Settings
 from funpipe.optim.sgd import sgd as sgd
+from funpipe.optim.sharded import apply_sharded as apply_sharded

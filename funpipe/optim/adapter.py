@@ -1,41 +1,41 @@
-"""An optimizer from a pair `init(params)`, `update(grads, state, params) -> (updates, state)`.
+"""An optimizer from a pair `init(params)`, `update(grads, state, params) -> (updates, state)`."""
 
-Flat buckets ask that an update be elementwise. Nothing in a pair says whether it is, so it is tried out on random
-values when it is adapted: on two leaves, on all their elements as one shuffled leaf, and on one of the leaves alone.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import optree
 import torch
-from torch import Tensor
 
-from funpipe._errors import FunpipeError
-from funpipe.optim.base import Entries, Optimizer, State, describe, zero_slots
+from funpipe._errors import FunpipeTypeError
+from funpipe.optim.base import SCOPES, Entries, Optimizer, Scope, State, describe, zero_slots
 from funpipe.optim.context import Context
+from funpipe.optim.pair_state import PairState
+from funpipe.optim.pair_trial import History, tried
 
 Init = Callable[[Entries], Any]
-Update = Callable[[Entries, Any, Entries], tuple[Entries, Any]]
-
-REMEDY = "write it as fp.optim.Optimizer(init, update), whose context gives the step and the global norm"
-SCALES = (1.0, 1e4, 1e-4)
-"""Sizes of the gradients in the trial: one that is clipped by an absolute bound shows it at one of them."""
+Update = Callable[..., tuple[Entries, Any]]
 
 
-def from_pair(init: Init, update: Update) -> Optimizer:
-    """Adapts a pair of functions in the style of optax, written in torch; the parameters become `params + updates`.
+def from_pair(init: Init | Any, update: Update | None = None, scope: Scope | None = None) -> Optimizer:
+    """Adapts a pair of functions in the style of optax and TorchOpt; the parameters become `params + updates`.
+
+    A pair that is elementwise runs on flat buckets; one that reads whole leaves, or keeps a counter, on leaves, each
+    alone; one that reads all leaves at once, such as a clipping by the global norm, needs a model of one stage and one
+    dtype.
 
     Args:
-        init: `init(params) -> state`: any pytree of dicts with the parameters' keys and shapes; no counters.
-        update: `update(grads, state, params) -> (updates, state)`: pure and elementwise.
+        init: `init(params) -> state`: any pytree of tensors, and of dicts or lists of them by leaf; or the pair itself,
+            such as `torchopt.adam(1e-3)`, an object with `init` and `update`.
+        update: `update(grads, state, params) -> (updates, state)`, pure, over dicts of tensors by name; TorchOpt's
+            `update(grads, state, *, params, inplace)` is called with `inplace=False`.
+        scope: `"element"`, `"leaf"` or `"tree"`, what an update reads; None: found out by running it on random values.
 
     Returns:
-        An `Optimizer` whose state has one slot per such dict, named by its path.
+        An `Optimizer` whose state has one slot per dict, list or tensor of the pair's state, named by its path.
 
     Raises:
-        FunpipeError: the state holds something else, or the update is not elementwise.
+        FunpipeError: the state holds something else, or the pair fails in the trial.
+        FunpipeTypeError: there is no pair, or no such scope.
 
     Example:
         >>> import torch
@@ -46,110 +46,77 @@ def from_pair(init: Init, update: Update) -> Optimizer:
         >>> apply(optimizer, {"w": torch.ones(2)}, {"w": torch.ones(2)}, {}, torch.tensor(0))[0]
         {'w': tensor([0.9000, 0.9000])}
     """
-    pair = _tried(init, update)
+    first, change = _pair(init, update)
+    name = describe("from_pair", init=first, update=change)
+    change = _called(change)
+
+    def run(params: Entries, grads: History) -> tuple[History, Any]:
+        state, history = first(params), []
+        for grad in grads:
+            updates, state = change(grad, state, params)
+            history.append(updates)
+            params = {name: p + updates[name] for name, p in params.items()}
+        return history, state
+
+    structure, reads = tried(run) if scope is None else (_structure(first), _checked(scope))
 
     def adapted(grads: Entries, state: State, params: Entries, ctx: Context) -> tuple[Entries, State]:
-        if not params:
-            return params, state
-        updates, new_state = update(grads, pair.join(state), params)
-        return {name: (p + updates[name]).to(p.dtype) for name, p in params.items()}, pair.cut(new_state, params)
+        new: Entries = {}
+        slots: State = {slot: {} for slot in structure.slots}
+        for names in _parts(params, reads):
+            given, leaves = ({name: entries[name] for name in names} for entries in (grads, params))
+            updates, own = change(given, structure.join(state, names), leaves)
+            new |= {name: (p + updates[name]).to(p.dtype) for name, p in leaves.items()}
+            _collect(slots, structure.cut(own, names))
+        return new, slots
 
-    return Optimizer(
-        init=lambda params: pair.cut(init(params), params) if params else zero_slots(params, *pair.slots),
-        update=adapted,
-        name=describe("from_pair", init=init, update=update),
-    )
+    def initial(params: Entries) -> State:
+        slots = zero_slots(params, *structure.slots) if reads == "element" else {slot: {} for slot in structure.slots}
+        for names in _parts(params, reads):
+            _collect(slots, structure.cut(first({name: params[name] for name in names}), names))
+        return slots
 
-
-@dataclass(frozen=True)
-class _State:
-    """The structure of a pair's state: the names of its slots and the tree they hang on."""
-
-    slots: tuple[str, ...]
-    treedef: optree.PyTreeSpec
-
-    @staticmethod
-    def of(state: Any, params: Entries) -> "_State":
-        paths, leaves, treedef = optree.tree_flatten_with_path(state, is_leaf=lambda x: _mirrors(x, params))
-        for path, leaf in zip(paths, leaves, strict=True):
-            if not _mirrors(leaf, params):
-                raise FunpipeError(
-                    f"from_pair: the state holds {type(leaf).__name__} {leaf!r} at {_slot(path)!r}, where only dicts "
-                    f"with the parameters' names and shapes can be cut into stages; {REMEDY}"
-                )
-        return _State(tuple(map(_slot, paths)), treedef)
-
-    def join(self, state: State) -> Any:
-        """From slots to the pair's own state."""
-        return optree.tree_unflatten(self.treedef, [state[slot] for slot in self.slots])
-
-    def cut(self, state: Any, params: Entries) -> State:
-        """From the pair's own state to slots."""
-        leaves, treedef = optree.tree_flatten(state, is_leaf=lambda x: _mirrors(x, params))
-        if treedef != self.treedef:
-            raise FunpipeError(f"from_pair: the state changed from {self.treedef} to {treedef}; {REMEDY}")
-        return dict(zip(self.slots, leaves, strict=True))
+    return Optimizer(init=initial, update=adapted, name=name, scope=reads)
 
 
-def _mirrors(value: Any, params: Entries) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.keys() == params.keys()
-        and all(isinstance(x, Tensor) and x.shape == params[name].shape for name, x in value.items())
-    )
-
-
-def _slot(path: tuple[Any, ...]) -> str:
-    return ".".join(map(str, path)) or "state"
-
-
-def _tried(init: Init, update: Update) -> _State:
-    """Runs the pair on random values, and gives the structure of its state."""
-    random = torch.Generator().manual_seed(0)
-    params, *grads = (_draw(random, scale) for scale in (1.0, *SCALES))
-    order = torch.randperm(17, generator=random)
-    try:
-        structure = _State.of(init(params), params)
-        together = _updates(init, update, params, grads)
-        shuffled = _updates(init, update, _shuffle(params, order), [_shuffle(g, order) for g in grads])
-        alone = _updates(init, update, {"a": params["a"]}, [{"a": g["a"]} for g in grads])
-    except FunpipeError:
-        raise
-    except Exception as error:
-        raise FunpipeError(
-            f"from_pair: the pair fails on a trial with leaves 'a' of shape (3, 4) and 'b' of shape (5,): {error}; "
-            f"let it take leaves of any name and shape, or {REMEDY}"
-        ) from error
-    for entry, first, flat, one in zip(SCALES, together, shuffled, alone, strict=True):
-        _check_equal(entry, _shuffle(first, order)["flat"], flat["flat"], "split into leaves otherwise")
-        _check_equal(entry, first["a"], one["a"], "without the other leaves")
-    return structure
-
-
-def _draw(random: torch.Generator, scale: float) -> Entries:
-    shapes = {"a": (3, 4), "b": (5,)}
-    return {name: scale * torch.randn(shape, generator=random, dtype=torch.float64) for name, shape in shapes.items()}
-
-
-def _shuffle(leaves: Entries, order: Tensor) -> Entries:
-    return {"flat": torch.cat([leaf.reshape(-1) for leaf in leaves.values()])[order]}
-
-
-def _updates(init: Init, update: Update, params: Entries, grads: list[Entries]) -> list[Entries]:
-    """The updates of consecutive steps."""
-    state, history = init(params), []
-    for grad in grads:
-        updates, state = update(grad, state, params)
-        history.append(updates)
-        params = {name: p + updates[name] for name, p in params.items()}
-    return history
-
-
-def _check_equal(scale: float, expected: Tensor, found: Tensor, how: str) -> None:
-    if not torch.allclose(expected, found, rtol=1e-9, atol=1e-9 * expected.abs().max().item()):
-        worst = (expected - found).abs().max().item()
-        raise FunpipeError(
-            f"from_pair: the update is not elementwise: with gradients of size {scale:g} its results {how} differ by "
-            f"{worst:g}; an update must not depend on other elements: for clipping put "
-            f"fp.optim.clip_by_global_norm in front in a chain, else {REMEDY}"
+def _pair(init: Any, update: Update | None) -> tuple[Init, Update]:
+    found = (init, update) if update is not None else (getattr(init, "init", None), getattr(init, "update", None))
+    if not all(map(callable, found)):
+        raise FunpipeTypeError(
+            f"from_pair: got {type(init).__name__} and {type(update).__name__}; pass two functions, from_pair(init, "
+            "update), or an object with both, such as torchopt.adam(1e-3)"
         )
+    return found  # type: ignore[return-value]
+
+
+def _called(update: Update) -> Update:
+    """The pair's update as one of (grads, state, params)."""
+    try:
+        taken = inspect.signature(update).parameters
+    except ValueError:  # of a builtin nothing is known
+        return update
+    if "inplace" in taken:
+        return lambda grads, state, params: update(grads, state, params=params, inplace=False)
+    if "params" in taken and taken["params"].kind is inspect.Parameter.KEYWORD_ONLY:
+        return lambda grads, state, params: update(grads, state, params=params)
+    return update
+
+
+def _structure(init: Init) -> PairState:
+    return PairState.of(init({"a": torch.zeros(3, 4), "b": torch.zeros(4, 3)}), ["a", "b"])
+
+
+def _checked(scope: Scope) -> Scope:
+    if scope not in SCOPES:
+        raise FunpipeTypeError(f"from_pair: scope is {scope!r}; use one of {', '.join(map(repr, SCOPES))}")
+    return scope
+
+
+def _parts(params: Entries, reads: Scope) -> Sequence[list[str]]:
+    """The entries that are updated together."""
+    return [list(params)] * bool(params) if reads == "tree" else [[name] for name in params]
+
+
+def _collect(slots: State, found: State) -> None:
+    for slot, entries in found.items():
+        slots[slot].update(entries)

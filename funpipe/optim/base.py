@@ -5,18 +5,22 @@ one label. The same `update` runs over both and gives the same bits, which is wh
 per bucket. So an update is elementwise within an entry; a setting that differs between leaves (a weight-decay mask) is
 expressed through labels, and what needs all gradients (the norm) comes from the context.
 
+One that cannot be elementwise says so by its `scope`: with `"leaf"` its entries are always whole leaves in their own
+shapes, one at a time, never a bucket and never a part of a leaf, and its slots may have any shape; with `"tree"` it
+gets all leaves at once, which only a model that is one bucket can give it.
+
 A frozen or unused leaf is absent from the dict: a leaf whose gradient is zero is still decayed and still moved by its
 momentum, as in `torch.optim`, where `None` gradients are skipped and zero ones are not.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from funpipe._errors import FunpipeTypeError
+from funpipe._errors import FunpipeError, FunpipeTypeError
 from funpipe.optim.context import Context
 from funpipe.optim.settings import Settings
 
@@ -29,8 +33,24 @@ State = dict[str, Any]
 Label = Callable[[str, Tensor], Hashable]
 """Which group a leaf (name, tensor) is in; leaves of different labels never share a bucket."""
 
+Scope = Literal["element", "leaf", "tree"]
+"""What one element's update reads: itself, its leaf, or all leaves of the model."""
+
+SCOPES: tuple[Scope, ...] = ("element", "leaf", "tree")
+"""From the narrowest to the widest."""
+
 Rate = Tensor | Mapping[Any, Tensor]
 """A learning rate from outside an optimizer: a 0-dim tensor, or one for each group by its name."""
+
+
+def widest(scopes: Iterable[Scope]) -> Scope:
+    """The widest of some scopes, of none the narrowest.
+
+    Example:
+        >>> widest(["element", "leaf"])
+        'leaf'
+    """
+    return SCOPES[max(map(SCOPES.index, scopes), default=0)]
 
 
 def no_scalars(step: Tensor) -> Entries:
@@ -49,7 +69,7 @@ class Optimizer:
 
     Args:
         init: `init(params) -> state`; slots only, no step count: the step comes from the context.
-        update: `update(grads, state, params, ctx) -> (params, state)`; elementwise within each entry, pure.
+        update: `update(grads, state, params, ctx) -> (params, state)`; pure, elementwise unless `scope` says otherwise.
         label: `label(name, leaf)`, the group of a leaf, which `update` reads as `ctx.label(entry)`; None: one group.
         needs_norm: whether `update` calls `ctx.global_norm()`.
         scalars: `scalars(step) -> {name: 0-dim float64 tensor}`, what depends on the step alone (learning rate, bias
@@ -62,6 +82,16 @@ class Optimizer:
         group: `group(label)`, the optimizer that updates the leaves of a label, the label that this one gives them, and
             the name of the group; None: there are no groups.
         settings: what it was made from, for passes that rewrite it; None: it is known by its functions alone.
+        scope: what one element's update reads: `"element"`, itself; `"leaf"`, the whole leaf, whose entry then has the
+            leaf's shape; `"tree"`, all leaves of the model.
+        before_norm: `before_norm(grads, state, params, ctx) -> grads`, elementwise, the gradients whose norm
+            `ctx.global_norm()` is; None: those that it is given.
+        needs_key: whether `update` reads `ctx.key`; the step must have one, and the scope is not `"element"`.
+        needs_names: whether `update` reads the names of its entries, the leaves; so does one that `needs_key`.
+        patterns: of names, each of which must match a leaf of the model; `label` goes by them.
+
+    Raises:
+        FunpipeError: it draws or reads names, and its scope is `"element"`.
 
     Example:
         >>> import torch
@@ -82,6 +112,23 @@ class Optimizer:
     scalars_at: Callable[[Tensor, Rate], Entries] | None = None
     group: Callable[[Hashable], tuple["Optimizer", Hashable, str]] | None = None
     settings: Settings | None = None
+    scope: Scope = "element"
+    before_norm: Callable[[Entries, State, Entries, Context], Entries] | None = None
+    needs_key: bool = False
+    needs_names: bool = False
+    patterns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.is_named and self.scope == "element":
+            raise FunpipeError(
+                f"{self} draws or reads names, and its scope is 'element': its entries would be buckets, whose names "
+                "and sizes depend on the cut. Say scope='leaf'."
+            )
+
+    @property
+    def is_named(self) -> bool:
+        """Whether leaves of other names are updated otherwise, as where noise is drawn for each."""
+        return self.needs_key or self.needs_names
 
     def __str__(self) -> str:
         return self.name
@@ -93,12 +140,15 @@ class Transform:
 
     Args:
         init: `init(params) -> state`, slots as an optimizer's.
-        apply: `apply(grads, state, params, ctx) -> (grads, state)`; elementwise within each entry, pure.
+        apply: `apply(grads, state, params, ctx) -> (grads, state)`; pure, elementwise unless `scope` says otherwise.
         label: as an optimizer's.
         needs_norm: whether `apply` calls `ctx.global_norm()`.
         scalars: as an optimizer's.
         name: how it prints.
         settings: as an optimizer's.
+        scope: as an optimizer's.
+        needs_key: as an optimizer's.
+        needs_names: as an optimizer's.
 
     Example:
         >>> from funpipe.optim import Transform, chain, sgd
@@ -115,6 +165,9 @@ class Transform:
     scalars: Callable[[Tensor], Entries] = no_scalars
     name: str = "transform"
     settings: Settings | None = None
+    scope: Scope = "element"
+    needs_key: bool = False
+    needs_names: bool = False
 
     def __str__(self) -> str:
         return self.name

@@ -10,7 +10,7 @@ from functools import cache, partial
 from torch import Tensor
 
 from funpipe._errors import FunpipeError, FunpipeTypeError
-from funpipe.optim.base import Entries, Label, Optimizer, Rate, State, Transform
+from funpipe.optim.base import Entries, Label, Optimizer, Rate, State, Transform, widest
 from funpipe.optim.context import Context
 from funpipe.optim.settings import Settings
 
@@ -50,6 +50,11 @@ def chain(*parts: Part) -> Optimizer:
         scalars_at=partial(_scalars_at, transforms, optimizer) if optimizer.scalars_at else None,
         group=cache(partial(_group, transforms, optimizer)) if optimizer.group else None,
         settings=Settings.of("chain", parts=known) if all(known) else None,
+        scope=widest(part.scope for part in parts),
+        before_norm=partial(_before_norm, optimizer) if optimizer.before_norm and not transforms else None,
+        needs_key=any(part.needs_key for part in parts),
+        needs_names=any(part.needs_names for part in parts),
+        patterns=optimizer.patterns,
     )
 
 
@@ -67,6 +72,12 @@ def _update(
     last = len(transforms)
     params, new_state[str(last)] = optimizer.update(grads, state[str(last)], params, ctx.part(last))
     return params, new_state
+
+
+def _before_norm(optimizer: Optimizer, grads: Entries, state: State, params: Entries, ctx: Context) -> Entries:
+    """Of a chain that is its optimizer alone: behind a transform none may read the norm."""
+    assert optimizer.before_norm is not None
+    return optimizer.before_norm(grads, state["0"], params, ctx.part(0))
 
 
 def _label(parts: tuple[Part, ...]) -> Label:

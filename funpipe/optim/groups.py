@@ -1,13 +1,13 @@
 """Parameter groups: another optimizer, or the same one with other settings, for each labelled part of the leaves."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
 
 from funpipe._errors import FunpipeError, FunpipeTypeError
-from funpipe.optim.base import Entries, Label, Optimizer, Rate, State
+from funpipe.optim.base import Entries, Label, Optimizer, Rate, State, widest
 from funpipe.optim.context import Context
 from funpipe.optim.rates import check_rates, rate_of, scalars_of
 from funpipe.optim.settings import Settings
@@ -54,6 +54,11 @@ def groups(optimizers: Mapping[str, Optimizer], label: Callable[[str, Tensor], s
         scalars_at=partial(_scalars_at, known),
         group=partial(_group, known),
         settings=Settings.of("groups", label=label, parts=settings) if all(s for _, s in settings) else None,
+        scope=widest(optimizer.scope for optimizer in known.values()),
+        before_norm=partial(_before_norm, known, kinds) if any(o.before_norm for o in known.values()) else None,
+        needs_key=any(optimizer.needs_key for optimizer in known.values()),
+        needs_names=any(optimizer.needs_names for optimizer in known.values()),
+        patterns=tuple(p for optimizer in known.values() for p in optimizer.patterns),
     )
 
 
@@ -72,19 +77,46 @@ def _update(
     params: Entries,
     ctx: Context,
 ) -> tuple[Entries, State]:
-    labels = {name: ctx.label(name) for name in params}
     new_params: Entries = {}
     states = []
+    for optimizer, given, own, leaves, part in _members(known, kinds, grads, state, params, ctx):
+        updated, new = optimizer.update(given, own, leaves, part)
+        new_params |= updated
+        states.append(new)
+    return {name: new_params[name] for name in params}, merged(states)
+
+
+def _before_norm(
+    known: dict[str, Optimizer],
+    kinds: dict[str, State | None],
+    grads: Entries,
+    state: State,
+    params: Entries,
+    ctx: Context,
+) -> Entries:
+    found = dict(grads)
+    for optimizer, given, own, leaves, part in _members(known, kinds, grads, state, params, ctx):
+        found |= optimizer.before_norm(given, own, leaves, part) if optimizer.before_norm else given
+    return found
+
+
+def _members(
+    known: dict[str, Optimizer],
+    kinds: dict[str, State | None],
+    grads: Entries,
+    state: State,
+    params: Entries,
+    ctx: Context,
+) -> Iterator[tuple[Optimizer, Entries, State, Entries, Context]]:
+    """Each group that has leaves here: its optimizer, their gradients, its state, they themselves, its context."""
+    labels = {name: ctx.label(name) for name in params}
     for index, (group, optimizer) in enumerate(known.items()):
         names = [name for name, found in labels.items() if _part(found)[0] == group]
         if names:
             kind = kinds[group]  # of one with groups it depends on the leaf
             own = available(state, names) if kind is None else restricted(kind, state, names)
-            given = {name: grads[name] for name in names}
-            updated, new = optimizer.update(given, own, {name: params[name] for name in names}, _own(ctx, index))
-            new_params |= updated
-            states.append(new)
-    return {name: new_params[name] for name in params}, merged(states)
+            given, leaves = ({name: entries[name] for name in names} for entries in (grads, params))
+            yield optimizer, given, own, leaves, _own(ctx, index)
 
 
 def _own(ctx: Context, index: int) -> Context:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from funpipe._errors import FunpipeTypeError, TreeError
+from funpipe._errors import FunpipeError, FunpipeTypeError, TreeError
 from funpipe.functional.objects import is_collecting
 from funpipe.optim.base import Entries, Optimizer, Rate, State
 from funpipe.optim.context import Context
@@ -20,6 +20,7 @@ def context(
     *,
     lr: Rate | None = None,
     norm: Tensor | None = None,
+    key: Tensor | None = None,
 ) -> Context:
     """The context of an update whose entries are all of the model's leaves.
 
@@ -30,6 +31,7 @@ def context(
         step: 0-dim int64 tensor: updates done so far.
         lr: as in `apply`.
         norm: as in `apply`.
+        key: as in `apply`.
 
     Returns:
         A `Context` for `optimizer.update`.
@@ -47,6 +49,7 @@ def context(
         label=labels.__getitem__,
         global_norm=lambda: norm_of(grads) if norm is None else norm,
         scalars=scalars_of(optimizer, step, lr),
+        base_key=key,
     )
 
 
@@ -59,6 +62,7 @@ def apply(
     *,
     lr: Rate | None = None,
     norm: Tensor | None = None,
+    key: Tensor | None = None,
 ) -> tuple[Entries, State]:
     """One update of named leaves; nothing is changed in place or recorded for autograd.
 
@@ -75,6 +79,7 @@ def apply(
             change from step to step; for groups also a dict of them by group, where a group left out keeps its own.
         norm: 0-dim tensor, the global norm of all gradients; None: it is that of `grads`. Pass it where `grads` are
             this rank's shards alone.
+        key: of the training, for an optimizer that draws (`needs_key`); it reads it folded with the step.
 
     Returns:
         The new parameters and state.
@@ -99,9 +104,31 @@ def apply(
     _check_step(step)
     _check_gradients(params, grads)
     with torch.no_grad():
-        if is_collecting():
+        if optimizer.before_norm is not None:
+            norm = _norm_before(optimizer, params, grads, state, step, lr, norm)
+        if is_collecting() and optimizer.scope != "tree" and not optimizer.is_named:
             return emitted(optimizer, params, grads, state, step, lr, norm)
-        return optimizer.update(grads, state, params, context(optimizer, params, grads, step, lr=lr, norm=norm))
+        ctx = context(optimizer, params, grads, step, lr=lr, norm=norm, key=key)
+        return optimizer.update(grads, state, params, ctx)
+
+
+def _norm_before(
+    optimizer: Optimizer,
+    params: Entries,
+    grads: Entries,
+    state: State,
+    step: Tensor,
+    lr: Rate | None,
+    norm: Tensor | None,
+) -> Tensor:
+    """The norm of what an optimizer makes of the gradients first."""
+    if norm is not None:
+        raise FunpipeError(
+            f"norm is given, and {optimizer} reads the norm of something else than the gradients; leave norm out, and "
+            "pass whole gradients"
+        )
+    assert optimizer.before_norm is not None
+    return norm_of(optimizer.before_norm(grads, state, params, context(optimizer, params, grads, step, lr=lr)))
 
 
 def _check_optimizer(optimizer: object) -> None:

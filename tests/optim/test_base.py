@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from funpipe._errors import FunpipeTypeError
+from funpipe._errors import FunpipeError, FunpipeTypeError
 from funpipe.optim import (
+    Optimizer,
     adam,
     adamw,
     apply,
@@ -72,3 +73,9 @@ def test_no_value_is_read_on_the_host(optimizer):
     assert all(x.dtype == torch.float64 and x.dim() == 0 and x.is_meta for x in scalars.values())
     params, state = apply(optimizer, params, params, optimizer.init(params), step)
     assert params["w"].is_meta
+
+
+def test_an_update_that_draws_is_of_leaves():
+    """The entries of an elementwise one are buckets, so its numbers would depend on the cut."""
+    with pytest.raises(FunpipeError, match=r"noisy draws or reads names, and its scope is 'element'.*Say scope='leaf'"):
+        Optimizer(lambda params: {}, lambda *args: args[2:0:-1], name="noisy", needs_key=True)

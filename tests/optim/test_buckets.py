@@ -7,7 +7,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funpipe.optim import adam, adamw, chain, clip_by_global_norm, context, map_slots, sgd, warmup_cosine
+from funpipe.optim import (
+    accumulate,
+    adadelta,
+    adagrad,
+    adam,
+    adamax,
+    adamw,
+    asgd,
+    chain,
+    clip_by_global_norm,
+    context,
+    ema,
+    lion,
+    map_slots,
+    nadam,
+    radam,
+    rmsprop,
+    rprop,
+    sgd,
+    warmup_cosine,
+)
 
 OPTIMIZERS = {
     "sgd": sgd(0.1, weight_decay=0.1),
@@ -16,6 +36,17 @@ OPTIMIZERS = {
     "adam": adam(0.1, weight_decay=0.1),
     "adamw": adamw(warmup_cosine(0.1, 2, 9)),
     "clipped": chain(clip_by_global_norm(0.5), adam(0.1)),
+    "lion": lion(0.1, weight_decay=0.1),
+    "rmsprop": rmsprop(0.1, momentum=0.9, centered=True),
+    "adagrad": adagrad(0.1, lr_decay=0.1, initial_accumulator_value=0.1),
+    "adadelta": adadelta(),
+    "adamax": adamax(0.1),
+    "nadam": nadam(0.1, weight_decay=0.1, decoupled_weight_decay=True),
+    "radam": radam(0.1, betas=(0.9, 0.5)),
+    "asgd": asgd(0.1, t0=1),
+    "rprop": rprop(0.1),
+    "average": ema(adam(0.1), decay=0.9, debias=True),
+    "accumulated": accumulate(adamw(0.1), steps=2),
     "masked": chain(clip_by_global_norm(0.5), adamw(0.1, decay_mask=lambda name, leaf: leaf.dim() > 0)),
 }
 
@@ -55,7 +86,7 @@ def assert_same_bits(found, expected):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @given(shapes=shapes, dtype=dtypes, seed=st.integers(0, 2**32), steps=st.integers(1, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_leaves_and_buckets_give_the_same_bits(name, shapes, dtype, seed, steps):
     optimizer, random = OPTIMIZERS[name], torch.Generator().manual_seed(seed)
     params = draw(enumerate(shapes), dtype, random)

@@ -3,7 +3,20 @@
 import pytest
 import torch
 
-from funpipe.optim import adam, adamw, apply, sgd
+from funpipe.optim import (
+    adadelta,
+    adagrad,
+    adam,
+    adamax,
+    adamw,
+    apply,
+    asgd,
+    nadam,
+    radam,
+    rmsprop,
+    rprop,
+    sgd,
+)
 
 SETTINGS = {
     "sgd": (sgd, torch.optim.SGD, {}),
@@ -18,6 +31,19 @@ SETTINGS = {
     "adamw": (adamw, torch.optim.AdamW, {}),
     "adamw-decay": (adamw, torch.optim.AdamW, {"weight_decay": 0.3, "betas": (0.8, 0.95), "eps": 1e-6}),
     "adamw-no-decay": (adamw, torch.optim.AdamW, {"weight_decay": 0.0}),
+    "adadelta": (adadelta, torch.optim.Adadelta, {"rho": 0.8, "eps": 1e-4, "weight_decay": 0.1}),
+    "adagrad": (adagrad, torch.optim.Adagrad, {"lr_decay": 0.1, "initial_accumulator_value": 0.2}),
+    "adagrad-decay": (adagrad, torch.optim.Adagrad, {"weight_decay": 0.1}),
+    "adamax": (adamax, torch.optim.Adamax, {"betas": (0.8, 0.95), "weight_decay": 0.1}),
+    "asgd": (asgd, torch.optim.ASGD, {"lambd": 0.1, "t0": 4, "weight_decay": 0.1}),
+    "nadam": (nadam, torch.optim.NAdam, {"betas": (0.8, 0.95), "weight_decay": 0.1}),
+    "nadam-decoupled": (nadam, torch.optim.NAdam, {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    "nadam-constant": (nadam, torch.optim.NAdam, {"momentum_decay": 0.0}),
+    "radam": (radam, torch.optim.RAdam, {"betas": (0.8, 0.95), "weight_decay": 0.1}),
+    "radam-decoupled": (radam, torch.optim.RAdam, {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    "rmsprop": (rmsprop, torch.optim.RMSprop, {"weight_decay": 0.1}),
+    "rmsprop-centered": (rmsprop, torch.optim.RMSprop, {"centered": True, "momentum": 0.9, "alpha": 0.8}),
+    "rprop": (rprop, torch.optim.Rprop, {"step_sizes": (1e-3, 0.2)}),
 }
 SHAPES = {"w": (7, 5), "b": (11,), "scale": (), "none": (0,)}
 
@@ -41,9 +67,17 @@ def run(optimizer, reference, dtype, steps=10):
     return params, {name: leaf.detach() for name, leaf in theirs.items()}
 
 
+@pytest.fixture
+def default_dtype(dtype):
+    """Torch keeps what depends on the step alone (NAdam, ASGD) in the default dtype."""
+    torch.set_default_dtype(dtype)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-6)])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_equals_torch(name, dtype, tolerance):
+def test_equals_torch(name, dtype, tolerance, default_dtype):
     ours, reference, settings = SETTINGS[name]
     optimizer = ours(0.05, **settings)
     found, expected = run(optimizer, lambda leaves: reference(leaves, lr=0.05, foreach=False, **settings), dtype)
