@@ -12,7 +12,7 @@ from funpipe._typing import TensorType
 from funpipe.graphs.stand_in import fake_like
 from funpipe.optim import Optimizer
 from funpipe.programs.execute import Environment, execute
-from funpipe.programs.instructions import Free, Instruction, Update
+from funpipe.programs.instructions import Free, Instruction, Squares, Update
 from funpipe.programs.program import Programs
 
 SCALARS = "scalars."
@@ -54,7 +54,7 @@ def block(
         wanted: what is read later.
     """
     names = _inputs(programs, present, instructions)
-    scalars = list(_scalars(optimizer)) if any(isinstance(i, Update) for i in instructions) else []
+    scalars = [f"{SCALARS}{n}" for n in scalars_of(optimizer)] if any(map(reads_scalars, instructions)) else []
     outputs: list[str] = []
 
     def run(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -67,45 +67,51 @@ def block(
         new = {n: v for n, v in env.values.items() if _is_new(n, v, given)}
         outputs[:] = [n for n in new if n in wanted and n not in given]
         overwritten = [n for n in new if n in given and (n in wanted or _is_state(n))]
-        for n, value in zip(overwritten, _apart([new[n] for n in overwritten], given), strict=True):
+        for n, value in zip(overwritten, apart([new[n] for n in overwritten], given), strict=True):
             given[n].copy_(value)
         return tuple(new[n] for n in outputs)
 
     mode = _compat.fake_mode()
-    kinds = [*_kinds(programs, names), *[_number(programs, names, torch.float64)] * len(scalars)]
+    kinds = [*_kinds(programs, names, optimizer), *[_number(programs, names, torch.float64)] * len(scalars)]
     module = make_fx(run, tracing_mode="fake")(*(fake_like(k, mode) for k in kinds))
     module.graph.eliminate_dead_code()
     module.recompile()
     return Block(module, (*names, *scalars), tuple(outputs), tuple(kinds))
 
 
-def _kinds(programs: Programs, names: Sequence[str]) -> list[TensorType]:
-    """Types of values; the count of steps lies where what it updates does."""
-    return [_number(programs, names, torch.int64) if n == "step" else programs.types[n] for n in names]
+def reads_scalars(instruction: Instruction) -> bool:
+    """Whether an instruction reads the optimizer's numbers."""
+    return isinstance(instruction, Update) or (isinstance(instruction, Squares) and bool(instruction.state))
+
+
+def _kinds(programs: Programs, names: Sequence[str], optimizer: Optimizer | None) -> list[TensorType]:
+    """Types of values; the count of steps lies where what it updates, or the key, does; uncounted, on the host."""
+    count = programs.types["step"] if optimizer is None else _number(programs, names, torch.int64)
+    return [count if n == "step" else programs.types[n] for n in names]
 
 
 def _number(programs: Programs, names: Sequence[str], dtype: torch.dtype) -> TensorType:
     """A number that an update reads: beside its bucket, so that no kernel has its value in its arguments."""
-    device = next((programs.types[n].device for n in names if n.startswith("bucket.")), "cpu")
+    device = next((programs.types[n].device for n in names if n.startswith("bucket.") or n == "key"), "cpu")
     return TensorType((), (), dtype, device)
 
 
-def _apart(values: Sequence[Tensor], given: dict[str, Tensor]) -> list[Tensor]:
+def apart(values: Sequence[Tensor], given: dict[str, Tensor]) -> list[Tensor]:
     """Values that no write to what is given changes: a slot may keep what another one, or the bucket, was before."""
     return [v.clone() if any(_compat.same_memory(v, g) for g in given.values()) else v for v in values]
 
 
 def scalars_block(optimizer: Optimizer) -> Block:
     """The optimizer's numbers of one step, from the step's count."""
-    names = tuple(_scalars(optimizer))
+    names = tuple(f"{SCALARS}{n}" for n in scalars_of(optimizer))
     count = torch.tensor(0, device="cpu")
     module = make_fx(lambda step: tuple(optimizer.scalars(step).values()), tracing_mode="fake")(count)
     return Block(module, ("step",), names, (TensorType.of(count),))
 
 
-def _scalars(optimizer: Optimizer | None) -> dict[str, Tensor]:
-    found = optimizer.scalars(torch.tensor(0, device="cpu")) if optimizer else {}
-    return {f"{SCALARS}{n}": t for n, t in found.items()}
+def scalars_of(optimizer: Optimizer | None) -> dict[str, Tensor]:
+    """The optimizer's numbers of the first step, by name."""
+    return optimizer.scalars(torch.tensor(0, device="cpu")) if optimizer else {}
 
 
 def _inputs(programs: Programs, present: Sequence[str], instructions: Sequence[Instruction]) -> list[str]:
@@ -140,4 +146,4 @@ def _is_new(name: str, value: Tensor, given: dict[str, Tensor]) -> bool:
 
 
 def _is_state(name: str) -> bool:
-    return name.startswith(("bucket.", "slot.", "leaf."))
+    return name.startswith(("bucket.", "slot.", "leaf.", "scale."))

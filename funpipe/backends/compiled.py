@@ -6,6 +6,8 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
+from funpipe.backends.sizes import Sizes
+
 CudaGraph = bool | Literal["auto"]
 """Whether a step becomes a CUDA graph; `"auto"`: where it can."""
 
@@ -46,6 +48,7 @@ class Request:
         fuse: whether regions may be fused with each other (numerics="fast").
         report: is told before each graph that is compiled: its name, how many are done, and how many there are.
         cuda_graph: whether the step becomes a CUDA graph.
+        sizes: that it is compiled for batches of every size; None: for its own.
     """
 
     rank: int
@@ -53,3 +56,4 @@ class Request:
     fuse: bool = False
     report: Report = silent
     cuda_graph: CudaGraph = "auto"
+    sizes: Sizes | None = None

@@ -10,7 +10,7 @@ from funpipe import _compat
 from funpipe._errors import CompileError
 from funpipe.backends.captured import Captured, Recordable, Results
 from funpipe.backends.compiled import CudaGraph, Executable
-from funpipe.programs.instructions import AllReduce, PostRecv, Send
+from funpipe.programs.instructions import AllReduce, Keys, PostRecv, Send, Update
 from funpipe.programs.program import Program
 
 
@@ -117,4 +117,7 @@ def _reason(program: Program, device: str) -> str:
         return f"the state of rank {program.rank} is on the device {device!r}, not on a GPU"
     if any(isinstance(i, (Send, PostRecv, AllReduce)) for i in program.instructions):
         return f"rank {program.rank} exchanges messages with others within the step"
+    kinds = {type(i) for i in program.instructions}
+    if Keys in kinds and Update not in kinds:
+        return f"rank {program.rank} draws random numbers by the count of steps, and nothing there counts them"
     return ""

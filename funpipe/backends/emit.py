@@ -13,10 +13,11 @@ from itertools import groupby
 from torch import fx
 
 from funpipe._typing import TensorType
-from funpipe.backends.blocks import SCALARS, Block, block, scalars_block
+from funpipe.backends.blocks import SCALARS, Block, block, scalars_block, scalars_of
 from funpipe.backends.expressions import arguments_of, rows, view_of, zeros
 from funpipe.backends.joined import Call, Pair, joined
 from funpipe.backends.kernels import Kernel, kernel
+from funpipe.backends.leaf_updates import LeafUpdate, leaf_update
 from funpipe.backends.overlap import both
 from funpipe.optim import Optimizer
 from funpipe.programs.instructions import (
@@ -36,7 +37,10 @@ from funpipe.programs.instructions import (
     Zero,
     runs_of,
 )
+from funpipe.programs.keys import is_key, offset_of
 from funpipe.programs.program import Program, Programs
+from funpipe.programs.rules.holders import casts_of
+from funpipe.programs.slot_values import parts_of
 
 _OWN_LINE = (Microbatch, Run, Overlap, Send, WaitSend, PostRecv, WaitRecv, AllReduce, Zero, Accumulate, Flatten)
 """Instructions that are not part of a block."""
@@ -126,13 +130,16 @@ class _Emitter:
     variables: dict[str, str] = field(default_factory=dict)
     temporary: set[str] = field(default_factory=set)
     inside: set[str] = field(default_factory=set)
+    viewed: dict[str, list[str]] = field(default_factory=dict)
     kernels: dict[str, Kernel] = field(default_factory=dict)
     graphs: dict[str, Graph] = field(default_factory=dict)
+    updates: dict[object, str] = field(default_factory=dict)
     count: int = 0
 
     def __post_init__(self) -> None:
         self.calls = list(joined(self.program))
         self.read = _read(self.program)
+        self.casts = casts_of(self.programs, self.program)
         self.adding = {runs_of(c.instruction)[-1].region for c in self.calls if c.pairs}
         self.flat = {a: place for i in self.program.instructions for a, place in _first_places(i)}
 
@@ -142,7 +149,7 @@ class _Emitter:
         if any(isinstance(i, Update) for i in self.program.instructions):
             self._scalars()
             self._close((), on_host=True)
-        for own, group in groupby(enumerate(self.calls), lambda item: isinstance(item[1].instruction, _OWN_LINE)):
+        for own, group in groupby(enumerate(self.calls), lambda item: self._has_line(item[1].instruction)):
             if own:
                 for _, call in group:
                     self._line(call)
@@ -167,6 +174,12 @@ class _Emitter:
         self.body.append(Lines(tuple(call.instruction for call in calls), tuple(self.lines), on_host))
         self.lines.clear()
 
+    def _has_line(self, instruction: Instruction) -> bool:
+        """Whether an instruction is not part of a block; an update of leaves calls a graph for each leaf."""
+        if isinstance(instruction, Update):
+            return self.programs.layout.bucket(instruction.bucket).scope != "element"
+        return isinstance(instruction, _OWN_LINE)
+
     def _line(self, call: Call) -> None:
         if runs_of(call.instruction):
             self._run(call)
@@ -185,6 +198,8 @@ class _Emitter:
                 self.lines += [f"{self.variables[a]}.add_({self.variables[v]})" for a, v in pairs]
             case Flatten(bucket, places):
                 self._flatten(bucket, places)
+            case Update():
+                self._update(instruction)
             case Send(message, value):
                 self._op("send", self._value(value), message)
             case WaitSend(message, value):
@@ -204,13 +219,24 @@ class _Emitter:
 
     def _value(self, name: str) -> str:
         """A value's variable; a parameter is a view, made at the start, of the bucket that holds it."""
-        if name not in self.variables and name.startswith("param."):
-            leaf = name.removeprefix("param.")
-            home = self.programs.layout.home(leaf)
-            if home is None or f"bucket.{home[0].name}" not in self.variables:
-                return self.variables[f"leaf.{leaf}"]
-            flat = self.variables[f"bucket.{home[0].name}"]
-            self.views.append(f"{self._new(name)} = {view_of(flat, home[1])}")
+        if is_key(name):
+            return self._key(name)
+        if name not in self.variables and name.startswith(("param.", "master.")):
+            base = self.programs.layout.base(name)
+            if base is None or base[0] not in self.variables:
+                return self.variables[f"leaf.{name.partition('.')[2]}"]
+            lines = self.views if base[0].startswith("bucket.") else self.lines
+            lines.append(f"{self._new(name)} = {view_of(self.variables[base[0]], base[1])}")
+            if lines is self.lines:  # of a copy that is freed in this step
+                self.temporary.add(self.variables[name])
+                self.viewed.setdefault(base[0], []).append(name)
+        return self.variables[name]
+
+    def _key(self, name: str) -> str:
+        """A key of a draw, as a view of all of them."""
+        if name not in self.variables:
+            at = offset_of(self.programs.keys, name)
+            self._made(name, f"{self.variables['keys']}.as_strided((), (), {at})")
         return self.variables[name]
 
     def _new(self, name: str) -> str:
@@ -224,6 +250,7 @@ class _Emitter:
         self.temporary.add(self.variables[name])
 
     def _delete(self, names: Sequence[str]) -> None:
+        names = [view for n in names for view in (n, *self.viewed.get(n, ()))]
         gone = [v for v in dict.fromkeys(self.variables.get(n) for n in names) if v in self.temporary]
         self.temporary.difference_update(gone)  # type: ignore[arg-type]
         if gone:
@@ -246,6 +273,20 @@ class _Emitter:
             if first not in self.inside:
                 self.lines.append(f"{view_of(flat, slot)}.copy_({self.variables[first]})")
             self.lines += [f"{view_of(flat, slot)}.add_({self.variables[other]})" for other in others]
+
+    def _update(self, instruction: Update) -> None:
+        """Calls the graph of each leaf's shape; what it reads lies in the bucket, its gradient, and slots."""
+        assert self.optimizer is not None
+        flat, grad = self.variables[f"bucket.{instruction.bucket}"], self._flat(instruction.bucket)
+        numbers = tuple(scalars_of(self.optimizer))
+        for part in parts_of(self.programs.layout.bucket(instruction.bucket)):
+            update = LeafUpdate(self.programs, instruction, part, self.optimizer, numbers)
+            if update.key not in self.updates:
+                name = self.updates[update.key] = f"update{len(self.updates)}"
+                self.graphs[name] = Graph(leaf_update(update).module, update.types)
+            views = [view_of(whole, slot) for whole in (flat, grad) for slot in part]
+            rest = [self._value(name) for name in (*update.slots, *update.others)]
+            self._hand_over(self.updates[update.key], [*views, *rest], (), ())
 
     def _flat(self, bucket: str) -> str:
         """The variable of a bucket's flat gradient, zero at first, also between the leaves."""
@@ -303,7 +344,7 @@ class _Emitter:
         if name not in self.kernels:
             region = self.programs.regions[run.region]
             wanted = frozenset(v for v in region.outputs if self._is_read(v, {value for _, value in pairs}))
-            self.kernels[name] = kernel(region, pairs, wanted)
+            self.kernels[name] = kernel(region, pairs, wanted, self.programs.types)
             self.graphs[name] = Graph(self.kernels[name].module, self.kernels[name].types)
         return name
 
@@ -320,7 +361,9 @@ class _Emitter:
 
     def _read_from(self, index: int) -> frozenset[str]:
         """What the calls from one on read, and what is returned."""
-        return frozenset(self.program.outputs.values()).union(*(c.instruction.reads for c in self.calls[index:]))
+        read = {self.casts.get(name, name) for call in self.calls[index:] for name in call.instruction.reads}
+        keys = {"keys"} if any(map(is_key, read)) else set[str]()
+        return frozenset(read | keys | set(self.program.outputs.values()))
 
     def _block(self, calls: Sequence[Call], wanted: frozenset[str]) -> None:
         present = [n for n in self.variables if not n.startswith(SCALARS)]

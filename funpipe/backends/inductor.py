@@ -24,6 +24,7 @@ from funpipe.backends.failure import failure
 from funpipe.backends.rewrites import rewritten
 from funpipe.backends.store import Store
 from funpipe.backends.structure import structure
+from funpipe.functional import random
 
 Boxed = Callable[[list[Tensor]], Sequence[Tensor]]
 """A function of a list of tensors, which it empties, so that it can free each of them as soon as it has been read."""
@@ -39,6 +40,9 @@ a product and an addition stay apart, so that the addition becomes part of the k
 
 _BUILDERS = min(4, os.cpu_count() or 1)
 """Threads that wait for the C++ compiler."""
+
+_WRITERS = (Path(__file__).parent, Path(random.__file__).parent)
+"""Where the code is that graphs are rewritten by, and written out with."""
 
 _POLL = 0.02
 """Seconds between two looks at what another process is writing."""
@@ -61,10 +65,23 @@ class Source:
     @cached_property
     def key(self) -> str:
         """The same for equal graphs on equal machines with equal software."""
-        return self._key(_settings())
+        return self._key(settings_text())
+
+    @property
+    def text(self) -> str:
+        """What is compiled."""
+        return structure(self.module.graph, self.types)
+
+    def write(self, options: dict[str, Any]) -> str:
+        """Has the compiler write its code.
+
+        Args:
+            options: of the compiler.
+        """
+        return _compat.write_kernels(rewritten(self.module, self.types), self.types, options)
 
     def _key(self, settings: str) -> str:
-        parts = [structure(self.module.graph, self.types), settings, _gpu(self.types)]
+        parts = [self.text, settings, _gpu(self.types)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
 
@@ -97,7 +114,7 @@ def build(sources: Sequence[Source], report: Report = silent) -> list[Built]:
     """
     _compat.trust_the_processor()
     _compat.precompile_every_header()
-    settings = _settings()
+    settings = settings_text()
     keys = [source._key(settings) for source in sources]
     unique: dict[str, Source] = {}
     for key, source in zip(keys, sources, strict=True):
@@ -154,7 +171,7 @@ def _shared(store: Store, key: str, source: Source) -> str | None:
 def _write(source: Source) -> str:
     try:
         with torch.no_grad(), _compat.quiet_compile():
-            return _compat.write_kernels(rewritten(source.module, source.types), source.types, _options(source))
+            return source.write(_options(source))
     except Exception as error:
         raise failure(f"region {source.name}", error) from error
 
@@ -188,7 +205,7 @@ def _run(source: Source, code: str) -> Boxed:
         raise failure(f"region {source.name}", error) from error
 
 
-def _settings() -> str:
+def settings_text() -> str:
     """What any graph's code may depend on; half a millisecond, so it is read once for all graphs of a step."""
     parts = [
         f"{_own_code()} torch {torch.__version__} {torch.version.git_version} {OPTIONS} {_compat.compiler_settings()}",
@@ -207,5 +224,5 @@ def _gpu(types: Sequence[TensorType]) -> str:
 @cache
 def _own_code() -> str:
     """A hash of what rewrites graphs: code that an older version left is not taken for this one's."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
+    files = sorted(file for folder in _WRITERS for file in folder.rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

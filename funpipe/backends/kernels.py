@@ -4,8 +4,8 @@ A region of a `Program` returns single gradients. Compiled, a backward takes its
 that no separate kernel does, and no gradient is kept longer than it takes to add it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx
@@ -34,19 +34,26 @@ class Kernel:
     types: tuple[TensorType, ...]
 
 
-def kernel(region: Region, pairs: Sequence[tuple[str, str]], wanted: frozenset[str]) -> Kernel:
+def kernel(
+    region: Region,
+    pairs: Sequence[tuple[str, str]],
+    wanted: frozenset[str],
+    types: Mapping[str, TensorType] | None = None,
+) -> Kernel:
     """Rewrites a region for a compiled step.
 
     Args:
         region: the region.
-        pairs: accumulators with the value that is added to each; of the same type, but for strides: theirs are of rows.
+        pairs: accumulators with the value that is added to each; of the same shape, laid out in rows.
         wanted: the outputs that something other than an accumulator reads.
+        types: of the accumulators, by name; None: those of the values.
 
     Returns:
         The kernel; values that only accumulators read are no outputs of it.
     """
     graph, copies = fx.Graph(), {}
     added = _added(region, pairs)
+    dtypes = {name: (types[name] if types else region.types[value]).dtype for name, value in pairs}
     nodes = list(region.module.graph.nodes)
     for node in (n for n in nodes if n.op == "placeholder"):
         copies[node] = graph.node_copy(node)
@@ -55,14 +62,14 @@ def kernel(region: Region, pairs: Sequence[tuple[str, str]], wanted: frozenset[s
         if node.op == "call_function":
             copies[node] = graph.node_copy(node, copies.__getitem__)
         for name in added.get(node, ()):
-            _add(graph, accumulators[name], copies[node])
+            _add(graph, accumulators[name], copies[node], dtypes[name])
     values = dict(zip(region.outputs, nodes[-1].args[0], strict=True))
     outputs = tuple(n for n in region.outputs if n in wanted)
     graph.output(tuple(copies[values[n]] for n in outputs))
     graph.eliminate_dead_code()
-    types = [region.types[n] for n in region.inputs] + [contiguous(region.types[value]) for _, value in pairs]
+    kinds = [replace(contiguous(region.types[value]), dtype=dtypes[name]) for name, value in pairs]
     inputs = (*region.inputs, *accumulators)
-    return Kernel(fx.GraphModule({}, graph), inputs, outputs, tuple(types))
+    return Kernel(fx.GraphModule({}, graph), inputs, outputs, (*(region.types[n] for n in region.inputs), *kinds))
 
 
 def _added(region: Region, pairs: Sequence[tuple[str, str]]) -> dict[fx.Node, list[str]]:
@@ -75,7 +82,7 @@ def _added(region: Region, pairs: Sequence[tuple[str, str]]) -> dict[fx.Node, li
     return found
 
 
-def _add(graph: fx.Graph, accumulator: fx.Node, value: fx.Node) -> None:
+def _add(graph: fx.Graph, accumulator: fx.Node, value: fx.Node, dtype: torch.dtype) -> None:
     """Adds in place, as soon as the value is there."""
-    accumulator.meta["val"] = value.meta["val"].contiguous()
+    accumulator.meta["val"] = value.meta["val"].contiguous().to(dtype)
     graph.call_function(aten.add_.Tensor, (accumulator, value)).meta["val"] = accumulator.meta["val"]

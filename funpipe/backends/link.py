@@ -1,6 +1,6 @@
 """The graphs that a step calls, each as one function of its compiled pieces."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,16 @@ from torch import Tensor, fx
 from funpipe._typing import TensorType
 from funpipe.backends.compiled import Report
 from funpipe.backends.constants import lifted
+from funpipe.backends.dynamic.build import built_for_sizes
 from funpipe.backends.emit import Graph
 from funpipe.backends.inductor import Boxed, Built, Source, build
 from funpipe.backends.layers import tensors_of
 from funpipe.backends.overlap import in_turns, work
 from funpipe.backends.pieces import Piece, pieces, returned
 from funpipe.tracing.operators import base_of
+
+Others = Callable[[], Iterator[Mapping[str, Graph]]]
+"""Gives the graphs of a step at other sizes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,21 +37,23 @@ class Linked:
     pieces: dict[str, tuple[Built, ...]]
 
 
-def link(graphs: Mapping[str, Graph], report: Report) -> Linked:
+def link(graphs: Mapping[str, Graph], report: Report, others: Others | None = None) -> Linked:
     """Compiles the pieces of graphs and links them.
 
     Args:
         graphs: by name.
         report: is told before each piece that is compiled.
+        others: gives the same graphs at other sizes, where pieces are compiled for every size; None: for these alone.
 
     Raises:
         CompileError: torch cannot compile a piece.
     """
     closed = {name: lifted(graph) for name, graph in graphs.items() if not graph.parts}
     parts = {name: _pieces(graph) for name, (graph, _) in closed.items()}
-    sources = [Source(name, part.module, part.types) for name, group in parts.items() for part in group]
-    built = iter(build(sources, report))
-    taken = {name: tuple(next(built) for _ in group) for name, group in parts.items()}
+    if others is None:
+        taken = _built(parts, report)
+    else:
+        taken = built_for_sizes(parts, lambda: map(_pieces_of_each, others()), report)
     texts = {
         name: source(name, [closed[name][0].module.graph], group) for name, group in parts.items() if len(group) > 1
     }
@@ -61,6 +67,16 @@ def link(graphs: Mapping[str, Graph], report: Report) -> Linked:
             first, second = (_Half(n, graphs[n], closed[n][0], parts[n]) for n in graph.parts)
             _add_overlap(made, name, first, second)
     return made
+
+
+def _pieces_of_each(graphs: Mapping[str, Graph]) -> dict[str, list[Piece]]:
+    return {name: _pieces(lifted(graph)[0]) for name, graph in graphs.items() if not graph.parts}
+
+
+def _built(parts: Mapping[str, Sequence[Piece]], report: Report) -> dict[str, tuple[Built, ...]]:
+    sources = [Source(name, part.module, part.types) for name, group in parts.items() for part in group]
+    built = iter(build(sources, report))
+    return {name: tuple(next(built) for _ in group) for name, group in parts.items()}
 
 
 @dataclass(frozen=True, eq=False)

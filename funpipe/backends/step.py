@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from funpipe._errors import CompileError
 from funpipe.backends import ops
@@ -17,11 +17,12 @@ from funpipe.backends.ahead import ahead_of_time
 from funpipe.backends.compiled import Executable, Request
 from funpipe.backends.compiled_text import compiled_text
 from funpipe.backends.cuda_graph import check_possible, graphed
-from funpipe.backends.emit import Emitted, emit
+from funpipe.backends.emit import Emitted, Graph, emit
 from funpipe.backends.inductor import Boxed
-from funpipe.backends.link import function_of, keeps_old, link, one_by_one
+from funpipe.backends.link import Others, function_of, keeps_old, link, one_by_one
 from funpipe.backends.numbers import Numbers, parted
 from funpipe.backends.order import check_order
+from funpipe.backends.rewrites.rewrite import DRAWS, rewritten
 from funpipe.optim import Optimizer
 from funpipe.programs.program import Program, Programs
 
@@ -87,14 +88,28 @@ def step(programs: Programs, request: Request, optimizer: Optimizer | None, exam
     device = next((programs.types[n].device for n in program.inputs if n != "step"), "cpu")
     check_possible(program, request.cuda_graph, device)
     emitted = emit(programs, request.rank, optimizer, request.transport)
-    made = whole(program, emitted, request, example, device)
+    made = whole(program, emitted, request, example, device, others=_at_other_sizes(request, optimizer))
     order = "\n".join(text for texts in made.code.values() for text in texts) if request.fuse else emitted.source
     check_order(program, order, request.transport)
     return graphed(made, request.cuda_graph, device, writes=optimizer is not None)
 
 
+def _at_other_sizes(request: Request, optimizer: Optimizer | None) -> Others | None:
+    """The graphs of the same step for batches of other sizes, where it is compiled for every size."""
+    sizes = request.sizes
+    if sizes is None:
+        return None
+    return lambda: (emit(p, request.rank, optimizer, request.transport).graphs for p in sizes.others())
+
+
 def whole(
-    program: Program, emitted: Emitted, request: Request, example: Sequence[Tensor], device: str, apart: bool = False
+    program: Program,
+    emitted: Emitted,
+    request: Request,
+    example: Sequence[Tensor],
+    device: str,
+    apart: bool = False,
+    others: Others | None = None,
 ) -> WholeStep:
     """Compiles the source of a step.
 
@@ -105,10 +120,12 @@ def whole(
         example: the inputs of a step, for their types.
         device: where the state lives.
         apart: whether numbers are worked out apart on a CPU too.
+        others: gives the graphs of the source at other sizes, where they are compiled for every size; None: for their
+            own.
     """
     parts = parted(emitted) if apart or device != "cpu" else None
     rest = emitted if parts is None else parts.rest
-    linked = None if request.fuse else link(emitted.graphs, request.report)
+    linked = None if request.fuse else link(emitted.graphs, request.report, others)
     graphs = _uncompiled(program, emitted) if linked is None else linked.functions
     numbers = None if parts is None else Numbers(parts, graphs, device)
     operators = ops.OPERATORS if linked is None else ops.DIRECT
@@ -128,4 +145,10 @@ def _uncompiled(program: Program, emitted: Emitted) -> dict[str, Boxed]:
             f"rank {program.rank}: the optimizer keeps in a slot what the parameters, or another slot, were before the "
             "update, and torch may overwrite those before it has copied them; use numerics='exact'."
         )
-    return {name: one_by_one(graph.module) for name, graph in emitted.graphs.items()}
+    return {name: one_by_one(_drawn(graph)) for name, graph in emitted.graphs.items()}
+
+
+def _drawn(graph: Graph) -> fx.GraphModule:
+    """A graph with its draws written out; torch's compiler would call them one by one."""
+    draws = any(node.target in DRAWS for node in graph.module.graph.nodes)
+    return rewritten(graph.module, graph.types, DRAWS) if draws else graph.module

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from funpipe.programs import Program, Programs
 from funpipe.programs.instructions import Free, Instruction
+from funpipe.programs.keys import held_keys
+from funpipe.programs.rules.holders import casts_of
 
 
 def free_values(programs: Programs) -> Programs:
@@ -30,11 +32,11 @@ def free_values(programs: Programs) -> Programs:
         >>> [line for line in programs.programs[0].as_text().splitlines() if line.startswith("free")][0]
         'free (batch.x@0)'
     """
-    return programs.map(lambda all_ranks, program: _freed(program))
+    return programs.map(_freed)
 
 
-def _freed(program: Program) -> Program:
-    last = _last_uses(program)
+def _freed(programs: Programs, program: Program) -> Program:
+    last = _last_uses(program, casts_of(programs, program) | held_keys(programs))
     made: list[Instruction] = []
     for at, instruction in enumerate(program.instructions):
         made.append(instruction)
@@ -43,14 +45,15 @@ def _freed(program: Program) -> Program:
     return replace(program, instructions=tuple(made))
 
 
-def _last_uses(program: Program) -> dict[int, list[str]]:
+def _last_uses(program: Program, casts: dict[str, str]) -> dict[int, list[str]]:
     """For each instruction the values that nothing uses after it; one that nothing reads ends where it is made."""
     kept = {*program.inputs, *program.outputs.values()}
     last: dict[str, int] = {}
     for at, instruction in enumerate(program.instructions):
-        last |= dict.fromkeys(instruction.writes, at) | dict.fromkeys(instruction.reads, at)
+        reads = [casts.get(name, name) for name in instruction.reads] if casts else instruction.reads
+        last |= dict.fromkeys(instruction.writes, at) | dict.fromkeys(reads, at)
     ends: dict[int, list[str]] = {}
     for name, at in last.items():
-        if name not in kept and not name.startswith("param."):
+        if name not in kept and (name in casts or not name.startswith(("param.", "master."))):
             ends.setdefault(at, []).append(name)
     return ends

@@ -16,7 +16,17 @@ from typing import Any
 from funpipe._errors import PassError
 from funpipe.passes.base import Pass
 from funpipe.programs import Program, Programs
-from funpipe.programs.instructions import AllReduce, Flatten, Free, Instruction, Scale, Squares, Update
+from funpipe.programs.instructions import (
+    AllReduce,
+    Cast,
+    Flatten,
+    Free,
+    Instruction,
+    Overflow,
+    Scale,
+    Squares,
+    Update,
+)
 from funpipe.programs.layout import ALIGNMENT, Bucket, Layout, Slot
 
 Parts = dict[str, tuple[Bucket, ...]]
@@ -24,7 +34,7 @@ Parts = dict[str, tuple[Bucket, ...]]
 
 
 def rebucket(first_bytes: int = 1 << 20, cap_bytes: int = 25 << 20) -> Pass:
-    """Cuts each bucket that holds more than `cap_bytes`; bits do not change.
+    """Cuts each bucket that holds more than `cap_bytes`, unless its update reads all of it; bits do not change.
 
     Args:
         first_bytes: the most that the first part holds: the smaller it is, the earlier reducing begins.
@@ -63,7 +73,7 @@ def _rebucketed(first_bytes: int, cap_bytes: int, programs: Programs) -> Program
 
 def _parts(bucket: Bucket, first_bytes: int, cap_bytes: int, replicas: int) -> tuple[Bucket, ...]:
     """A bucket's parts, last leaves first; itself if it is within the limit, as a part is when it comes here again."""
-    if sum(_nbytes(bucket, slot) for slot in bucket.slots) <= cap_bytes:
+    if bucket.scope == "tree" or sum(_nbytes(bucket, slot) for slot in bucket.slots) <= cap_bytes:
         return (bucket,)
     groups: list[list[Slot]] = []
     room = 0
@@ -100,17 +110,24 @@ def _types(programs: Programs, parts: Parts) -> dict[str, Any]:
     types = {}
     for name, kind in programs.types.items():
         for new, bucket in _named(name, parts):
-            types[new] = kind if bucket is None else bucket.type(kind.device)
+            types[new] = kind if bucket is None else replace(bucket.type(kind.device), dtype=kind.dtype)
     return types
 
 
 def _named(name: str, parts: Parts) -> Iterator[tuple[str, Bucket | None]]:
-    """The names that take the place of a value's name: one for each part of what belongs to a bucket."""
+    """The names that take the place of a value's name: one for each part of what belongs to a bucket.
+
+    With each the part, where the value becomes one of the part's layout.
+    """
     prefix, _, bucket = name.rpartition(".")
-    if prefix.split(".")[0] in ("bucket", "grad", "slot") and bucket in parts:
-        yield from ((f"{prefix}.{part.name}", part) for part in parts[bucket])
-    else:
+    if prefix.split(".")[0] not in ("bucket", "grad", "slot", "cast") or bucket not in parts:
         yield name, None
+    elif parts[bucket][0].scope == "element" or not prefix.startswith("slot."):
+        yield from ((f"{prefix}.{part.name}", part) for part in parts[bucket])
+    else:  # of one leaf, whose part takes it as it is
+        leaf = prefix.partition(":")[2]
+        part = next(part for part in parts[bucket] if any(slot.leaf == leaf for slot in part.slots))
+        yield f"{prefix}.{part.name}", None
 
 
 def _edited(program: Program, parts: Parts) -> Program:
@@ -131,9 +148,15 @@ def _instructions(i: Instruction, parts: Parts) -> Iterator[Instruction]:
         case Flatten():
             yield from _flattens(i, parts)
         case Update():
-            yield from (replace(i, bucket=name) for name in _names(i.bucket, parts))
+            yield from _updates(i, parts)
+        case Cast():
+            pairs = zip(_all((i.value,), parts), _all((i.out,), parts), strict=True)
+            yield from (Cast(value, out) for value, out in pairs)
+        case Overflow():
+            yield Overflow(tuple(name for bucket in i.buckets for name in _names(bucket, parts)))
         case Squares():
-            yield replace(i, buckets=tuple(name for bucket in i.buckets for name in _names(bucket, parts)))
+            names = tuple(name for bucket in i.buckets for name in _names(bucket, parts))
+            yield replace(i, buckets=names, state=_all(i.state, parts))
         case AllReduce() | Scale():
             yield from (replace(i, value=name) for name, _ in _named(i.value, parts))
         case Free():
@@ -144,6 +167,15 @@ def _instructions(i: Instruction, parts: Parts) -> Iterator[Instruction]:
 
 def _names(bucket: str, parts: Parts) -> tuple[str, ...]:
     return tuple(part.name for part in parts[bucket]) if bucket in parts else (bucket,)
+
+
+def _updates(i: Update, parts: Parts) -> Iterator[Update]:
+    """Each part is updated with the slots of its leaves."""
+    for part in parts.get(i.bucket, ()):
+        own = {"", *(slot.leaf for slot in part.slots)}  # a slot of the whole bucket names no leaf
+        yield replace(i, bucket=part.name, slots=tuple(name for name in i.slots if name.partition(":")[2] in own))
+    if i.bucket not in parts:
+        yield i
 
 
 def _flattens(i: Flatten, parts: Parts) -> Iterator[Flatten]:

@@ -46,4 +46,4 @@ class Binding:
 
 
 def _is_of_batch(name: str) -> bool:
-    return name.partition(".")[0] == "batch"
+    return name.partition(".")[0] in ("batch", "random")

@@ -9,17 +9,23 @@ import torch
 from torch import Tensor
 
 from funpipe._errors import ProgramError
+from funpipe.functional.precision.scale import rescaled
 from funpipe.functional.reducers import combine
 from funpipe.optim import Optimizer
 from funpipe.programs.instructions import (
     Accumulate,
+    Cast,
+    Choose,
     Constant,
     Flatten,
     Free,
     Instruction,
+    Keys,
     Microbatch,
+    Overflow,
     Overlap,
     Reduce,
+    Rescale,
     Run,
     Scale,
     Squares,
@@ -27,9 +33,12 @@ from funpipe.programs.instructions import (
     Update,
     Zero,
 )
+from funpipe.programs.keys import key_in, keys_of_step
 from funpipe.programs.layout import Bucket
 from funpipe.programs.program import Programs
-from funpipe.programs.update import norm_of, squares, updated
+from funpipe.programs.skipping import overflow, unless
+from funpipe.programs.slot_values import split_name
+from funpipe.programs.update import before_norm, norm_of, squares, updated
 
 RunRegion = Callable[[str, list[Tensor]], Any]
 """Runs a region by name."""
@@ -55,11 +64,13 @@ class Environment:
 
     def __getitem__(self, name: str) -> Tensor:
         kind, _, leaf = name.partition(".")
-        if kind != "param" or name in self.values:
+        if kind == "random":
+            return key_in(self.values["keys"], self.programs.keys, name)
+        if kind not in ("param", "master") or name in self.values:
             return self.values[name]
-        home = self.programs.layout.home(leaf)
-        if home is not None and f"bucket.{home[0].name}" in self.values:
-            return home[1].view(self.values[f"bucket.{home[0].name}"])
+        base = self.programs.layout.base(name)
+        if base is not None and base[0] in self.values:
+            return base[1].view(self.values[base[0]])
         return self.values[f"leaf.{leaf}"]
 
     def bucket(self, name: str) -> Bucket:
@@ -93,6 +104,10 @@ def _microbatch(i: Microbatch, env: Environment) -> None:
     for leaf, name in zip(i.leaves, i.writes, strict=True):
         dim = env.programs.batch_dims[leaf]
         env.values[name] = slice_of(env[f"batch.{leaf}"], i.index, dim, env.programs.num_microbatches)
+
+
+def _keys(i: Keys, env: Environment) -> None:
+    env.values["keys"] = keys_of_step(env["key"], env["step"], env["replica"], env.programs.num_microbatches, i.names)
 
 
 def _run(i: Run, env: Environment) -> None:
@@ -150,9 +165,24 @@ def _scale(i: Scale, env: Environment) -> None:
 
 
 def _squares(i: Squares, env: Environment) -> None:
-    grads = {b: env[f"grad.{b}"] for b in i.buckets}
+    grads = {b: _before_norm(i, b, env) for b in i.buckets}
     kind = env.programs.types["squares"]
     env.values["squares"] = squares(env.programs.layout, env.programs.leaf_order, grads, kind)
+
+
+def _before_norm(i: Squares, name: str, env: Environment) -> Tensor:
+    """The gradient of a bucket as the norm reads it."""
+    grad = env[f"grad.{name}"]
+    if env.optimizer is None or not i.state:
+        return grad
+    slots = {path: env[n] for n in i.state for path, of in [split_name(n)] if of == name and n.startswith("slot.")}
+    grad = _grad(name, env)
+    return before_norm(env.optimizer, env.bucket(name), grad, env[f"bucket.{name}"], slots, env["step"], env.scalars)
+
+
+def _grad(name: str, env: Environment) -> Tensor:
+    """The gradient of a bucket in the dtype of its parameters."""
+    return env[f"grad.{name}"].to(env[f"bucket.{name}"].dtype)
 
 
 def _update(i: Update, env: Environment) -> None:
@@ -164,10 +194,32 @@ def _update(i: Update, env: Environment) -> None:
             f"the program updates {i.bucket}, but no optimizer was given: pass the one it was lowered with."
         )
     param, slots = updated(
-        env.optimizer, bucket, env[f"grad.{i.bucket}"], env[f"bucket.{i.bucket}"], slots, env["step"], norm, env.scalars
-    )
-    env.values[f"bucket.{i.bucket}"] = param
-    env.values |= {f"slot.{p}.{i.bucket}": s for p, s in slots.items()}
+        env.optimizer, bucket, _grad(i.bucket, env), env[f"bucket.{i.bucket}"], slots, env["step"], norm, env.scalars,
+        env["key"] if i.key else None,
+    )  # fmt: skip
+    flags = [env[flag] for flag in i.unless]
+    env.values[f"bucket.{i.bucket}"] = unless(flags, env[f"bucket.{i.bucket}"], param)
+    kept = {p: unless(flags, env[f"slot.{p}.{i.bucket}"], s) for p, s in slots.items()}
+    env.values |= {f"slot.{p}.{i.bucket}": s for p, s in kept.items()}
+
+
+def _cast(i: Cast, env: Environment) -> None:
+    env.values[i.out] = env[i.value].to(env.programs.types[i.out].dtype)
+
+
+def _overflow(i: Overflow, env: Environment) -> None:
+    env.values["overflow"] = overflow([env[name] for name in i.reads], env.programs.types["overflow"].device)
+
+
+def _rescale(i: Rescale, env: Environment) -> None:
+    skipped = env["overflow"] != 0
+    env.values |= {"result.loss_scale": env["scale.value"].clone(), "result.skipped": skipped}
+    value, good = rescaled(env["scale.value"], env["scale.good"], skipped, i.factor, i.window)
+    env.values |= {"scale.value": value, "scale.good": good}
+
+
+def _choose(i: Choose, env: Environment) -> None:
+    env.values[i.out] = unless([env[flag] for flag in i.unless], env[i.old], env[i.new])
 
 
 def _store(i: Store, env: Environment) -> None:
@@ -197,6 +249,7 @@ def _free(i: Free, env: Environment) -> None:
 
 _MEANING: dict[type, Callable[[Any, Environment], None]] = {
     Microbatch: _microbatch,
+    Keys: _keys,
     Run: _run,
     Overlap: _overlap,
     Zero: _zero,
@@ -205,6 +258,10 @@ _MEANING: dict[type, Callable[[Any, Environment], None]] = {
     Scale: _scale,
     Squares: _squares,
     Update: _update,
+    Cast: _cast,
+    Overflow: _overflow,
+    Rescale: _rescale,
+    Choose: _choose,
     Store: _store,
     Reduce: _reduce,
     Constant: _constant,

@@ -15,15 +15,18 @@ from funpipe.graphs.node import Node, Ref, Type
 class GraphBuilder:
     """A graph that grows at its end.
 
+    Args:
+        objects: what text arguments of operators name.
+
     Attributes:
         values: for each value of the program its name in the graph.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, objects: Mapping[str, Any] | None = None) -> None:
         self.inputs: dict[str, TensorType] = {}
         self.nodes: list[Node] = []
         self.constants: dict[str, Tensor] = {}
-        self.objects: dict[str, Any] = {}
+        self.objects: dict[str, Any] = dict(objects or {})
         self.values: dict[str, str] = {}
         self._types: dict[str, Type] = {}
         self._numbers: dict[str, int] = {}

@@ -1,6 +1,6 @@
 """Writes one rank's program as a graph, instruction by instruction."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -27,13 +27,18 @@ from funpipe.programs.instructions import (
     Zero,
     runs_of,
 )
-from funpipe.programs.local_graph import local_graph
+from funpipe.programs.keys import is_key, offset_of
+from funpipe.programs.local_graph import local_graph, traced_graph
 from funpipe.programs.program import Programs
+from funpipe.programs.update_around import cast_gradient, keep_old
 from funpipe.programs.update_node import update_node
 from funpipe.tracing.fake import contiguous
 
-_STATE = ("bucket", "slot", "leaf", "step", "buffer")
+_STATE = ("bucket", "slot", "leaf", "step", "key", "scale", "buffer")
 """The kinds of a program's inputs that are state."""
+
+_AXES = {"replica": "axis.dp"}
+"""What says where a rank is, as graphs call it."""
 
 
 class GraphWriter:
@@ -52,7 +57,7 @@ class GraphWriter:
     ) -> None:
         self.programs, self.program = programs, programs.programs[rank]
         self.optimizer, self.updates = optimizer, updates
-        self.out = GraphBuilder()
+        self.out = GraphBuilder(programs.objects)
         self.regions: dict[str, Graph] = {}
         for name in dict.fromkeys((*self.program.inputs, *self._batch())):
             self._input(name, consts)
@@ -63,7 +68,7 @@ class GraphWriter:
 
     def _input(self, name: str, consts: Mapping[str, Tensor]) -> None:
         kind, _, leaf = name.partition(".")
-        key = f"state.{name}" if kind in _STATE else name
+        key = f"state.{name}" if kind in _STATE else _AXES.get(name, name)
         self.out.input(key, self.programs.types[name], name)
         if kind == "const":
             if leaf not in consts:
@@ -86,6 +91,8 @@ class GraphWriter:
         return self.out.values[self.program.outputs.get(name, name)]
 
     def _counted(self) -> str:
+        if "result.skipped" in self.out.values:
+            return self._local_call("next_step", ("step", "result.skipped"), _counted_unless)
         add: Any = torch.ops.aten.add.Tensor
         step = self.out.values["step"]
         return self.out.call(add, (Ref(step), 1), self.out.type_of(step), "next_step", "")
@@ -100,10 +107,17 @@ class GraphWriter:
         elif isinstance(instruction, Send | WaitSend | PostRecv | WaitRecv):
             value = "" if isinstance(instruction, PostRecv | WaitRecv) else self._value(instruction.value)
             message_node(self.out, self.programs, instruction, value)
-        elif isinstance(instruction, Update) and self.updates == "node":
+        elif isinstance(instruction, Update) and self.updates == "node" and not self._is_whole(instruction):
+            old = cast_gradient(self.out, instruction)
             update_node(self.out, self.programs, instruction, self.optimizer)
+            keep_old(self.out, instruction, old)
         elif not isinstance(instruction, Free):
             self._local(instruction)
+
+    def _is_whole(self, update: Update) -> bool:
+        """Whether an update is no operator: that is one of leaves which may be parted, and have no names."""
+        named = self.optimizer is not None and self.optimizer.is_named
+        return self.programs.layout.bucket(update.bucket).scope == "tree" or named
 
     def _run(self, run: Run) -> None:
         """The operators of a region; a node is called as in the region, with its microbatch behind it."""
@@ -117,24 +131,40 @@ class GraphWriter:
         """A value by its name in the program; a parameter is a view of its bucket."""
         if name in self.out.values:
             return self.out.values[name]
-        leaf = name.removeprefix("param.")
-        home = self.programs.layout.home(leaf)
-        if home is None or f"bucket.{home[0].name}" not in self.out.values:
+        if is_key(name):
+            return self._key(name)
+        leaf = name.partition(".")[2]
+        base = self.programs.layout.base(name)
+        if base is None or base[0] not in self.out.values:
             return self.out.values[f"leaf.{leaf}"]
-        return self._view(f"bucket.{home[0].name}", leaf)
+        return self._view(base[0], name)
 
-    def _view(self, bucket: str, leaf: str) -> str:
+    def _key(self, name: str) -> str:
+        """A key as a view of all of them."""
+        as_strided: Any = torch.ops.aten.as_strided.default
+        args = (Ref(self.out.values["keys"]), [], [], offset_of(self.programs.keys, name))
+        called = name.replace(".", "_").replace("@", "_mb")
+        self.out.values[name] = self.out.call(as_strided, args, self.programs.types[name], called, "")
+        return self.out.values[name]
+
+    def _view(self, flat: str, name: str) -> str:
         """A leaf in the bucket as it is now: a view for each version of the bucket."""
-        base = self.out.values[bucket]
+        base, leaf = self.out.values[flat], name.partition(".")[2]
         key = f"view {base} {leaf}"
         if key not in self.out.values:
             home = self.programs.layout.home(leaf)
             assert home is not None
-            kind = contiguous(self.programs.types[f"param.{leaf}"])
+            kind = contiguous(self.programs.types[name])
             as_strided: Any = torch.ops.aten.as_strided.default
             args = (Ref(base), list(kind.shape), list(kind.stride), home[1].offset)
             self.out.values[key] = self.out.call(as_strided, args, kind, f"param_{leaf.replace('.', '_')}", "")
         return self.out.values[key]
+
+    def _local_call(self, name: str, reads: tuple[str, ...], function: Callable[..., Tensor]) -> str:
+        """A value that is computed from others of the program by a function of tensors."""
+        types = {n: self.out.type_of(self.out.values[n]) for n in reads}
+        piece = traced_graph(lambda given: {name: function(*given.values())}, types)
+        return self.out.join(piece, [self.out.values[n] for n in reads], origin=name)[0]
 
     def _local(self, instruction: Instruction) -> None:
         values = {name: self._value(name) for name in instruction.reads}
@@ -142,6 +172,10 @@ class GraphWriter:
         piece = local_graph(self.programs, instruction, types, self.optimizer)
         made = self.out.join(piece, list(values.values()), origin=_origin(instruction))
         self.out.values.update(zip(piece.outputs, made, strict=True))
+
+
+def _counted_unless(step: Tensor, skipped: Tensor) -> Tensor:
+    return step + (~skipped).to(step.device)
 
 
 def _with_joined_zeros(instructions: Iterable[Instruction]) -> Iterator[Instruction]:

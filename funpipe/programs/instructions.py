@@ -1,9 +1,12 @@
 """The instructions of a program: frozen values over named tensors.
 
-Names of values: `param.NAME`, `leaf.NAME` (a parameter outside the buckets), `bucket.NAME`, `slot.PATH.NAME`,
+Names of values: `param.NAME`, `leaf.NAME` (a parameter outside the buckets), `bucket.NAME`, `slot.PATH.NAME`
+(`slot.PATH:LEAF.NAME` where an update reads whole leaves),
 `buffer.NAME`, `batch.NAME`, `const.NAME` and `step` are there when a step begins; `NAME@i` is a value of microbatch i;
-`acc.NAME.k` is the accumulator of the k-th place that uses a leaf; `grad.BUCKET`, `weight`, `squares` and `result.NAME`
-belong to the end of the step.
+`acc.NAME.k` is the accumulator of the k-th place that uses a leaf; `grad.BUCKET`, `weight`, `squares`, `overflow` and
+`result.NAME` belong to the end of the step. Where a precision policy has it so, `cast.DTYPE.BUCKET` is a bucket in the
+dtype that regions read, `master.NAME` a parameter as it is kept, and `scale.NAME` what the loss is multiplied by.
+Where a model draws, `key` and the number `replica` are there when a step begins, and `random.NAME@i` is a draw's key.
 
 Blocking: `Send` starts a transfer and does not block; `WaitSend` blocks until the peer has executed its `PostRecv`;
 `PostRecv` never blocks; `WaitRecv` blocks until the peer has executed its `Send`; collectives block until every rank of
@@ -32,6 +35,23 @@ class Microbatch:
     def writes(self) -> tuple[str, ...]:
         """The values made."""
         return tuple(f"batch.{n}@{self.index}" for n in self.leaves)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Makes the keys of all draws of a step, of every microbatch: a draw's is a view of `keys`, `random.NAME@i`."""
+
+    names: tuple[str, ...]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The key of the training, the step, and the number of the replica."""
+        return ("key", "step", "replica")
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The keys."""
+        return ("keys",)
 
 
 @dataclass(frozen=True)
@@ -203,7 +223,69 @@ class Scale:
 
 @dataclass(frozen=True)
 class Squares:
-    """The sum of squares of each leaf's gradient, in tree order over the whole model; zero for other ranks' leaves."""
+    """The sum of squares of each leaf's gradient, in tree order over the whole model; zero for other ranks' leaves.
+
+    `state` is what it reads besides, where the norm is that of something made of gradients and state.
+    """
+
+    buckets: tuple[str, ...]
+    state: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The buckets' gradients, and state."""
+        return (*(f"grad.{b}" for b in self.buckets), *self.state)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The vector."""
+        return ("squares",)
+
+
+@dataclass(frozen=True)
+class Update:
+    """The optimizer's update of one bucket: parameters and slots are overwritten, unless one of some flags is set."""
+
+    bucket: str
+    slots: tuple[str, ...]
+    needs_norm: bool = False
+    unless: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Gradient, parameters, slots, the step, the squares of the norm, the flags, and the key if it draws."""
+        own = (f"grad.{self.bucket}", f"bucket.{self.bucket}", "step")
+        slots = tuple(f"slot.{s}.{self.bucket}" for s in self.slots)
+        return (*own, *slots, *(("squares",) if self.needs_norm else ()), *self.unless, *self.key)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Nothing new: the state is overwritten."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Makes a value in the dtype that the programs give the new one."""
+
+    value: str
+    out: str
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The value."""
+        return (self.value,)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The value in another dtype."""
+        return (self.out,)
+
+
+@dataclass(frozen=True)
+class Overflow:
+    """How many buckets' gradients are not finite everywhere."""
 
     buckets: tuple[str, ...]
 
@@ -214,28 +296,49 @@ class Squares:
 
     @property
     def writes(self) -> tuple[str, ...]:
-        """The vector."""
-        return ("squares",)
+        """The number."""
+        return ("overflow",)
 
 
 @dataclass(frozen=True)
-class Update:
-    """The optimizer's update of one bucket: parameters and slots are overwritten."""
+class Rescale:
+    """The scale of the loss after a step, in place: by `factor` lower after an overflow, higher after `window` steps.
 
-    bucket: str
-    slots: tuple[str, ...]
-    needs_norm: bool = False
+    The scale of this step, and whether it is skipped, are results.
+    """
+
+    factor: float
+    window: int
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Gradient, parameters, slots, the step and the squares of the norm."""
-        own = (f"grad.{self.bucket}", f"bucket.{self.bucket}", "step")
-        return own + tuple(f"slot.{s}.{self.bucket}" for s in self.slots) + (("squares",) if self.needs_norm else ())
+        """The scale, its count of good steps, and the overflow."""
+        return ("scale.value", "scale.good", "overflow")
 
     @property
     def writes(self) -> tuple[str, ...]:
-        """Nothing new: the state is overwritten."""
-        return ()
+        """The results."""
+        return ("result.loss_scale", "result.skipped")
+
+
+@dataclass(frozen=True)
+class Choose:
+    """Makes a value: the new one, or the old one if one of some flags is set."""
+
+    out: str
+    old: str
+    new: str
+    unless: tuple[str, ...]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Both values and the flags."""
+        return (self.old, self.new, *self.unless)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The chosen value."""
+        return (self.out,)
 
 
 @dataclass(frozen=True)
@@ -308,6 +411,7 @@ class Free:
 
 Instruction = (
     Microbatch
+    | Keys
     | Run
     | Overlap
     | Zero
@@ -321,6 +425,10 @@ Instruction = (
     | Scale
     | Squares
     | Update
+    | Cast
+    | Overflow
+    | Rescale
+    | Choose
     | Store
     | Reduce
     | Constant

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from funpipe._errors import ProgramError
+from funpipe.functional.objects import knowing
 from funpipe.optim import Optimizer
 from funpipe.programs.execute import Environment, execute
 from funpipe.programs.instructions import AllReduce, Instruction, PostRecv, Send, WaitRecv, WaitSend
@@ -54,7 +55,8 @@ def interpret(
         tensor(9.)
     """
     world = _World(programs, [[_Rank(Environment(programs, dict(v), optimizer)) for v in row] for row in inputs])
-    world.run()
+    with knowing(programs.objects):
+        world.run()
     return [[rank.env.values for rank in row] for row in world.ranks]
 
 

@@ -1,7 +1,7 @@
 """Where the leaves of the state live: in flat buckets, or loose."""
 
 from collections.abc import Callable, Hashable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from funpipe._typing import TensorType
+from funpipe.optim.base import Scope
 from funpipe.stages.stage import Stage
 
 ALIGNMENT = 64
@@ -44,6 +45,8 @@ class Bucket:
         label: the label that the optimizer gives to all leaves.
         slots: the leaves, each aligned to 64 bytes.
         size: elements, padded to a multiple of the number of replicas.
+        scope: what the update of one element reads: with `"leaf"` and `"tree"` it is of leaves, each with slots of its
+            own, which are values `slot.PATH:LEAF.BUCKET`.
     """
 
     name: str
@@ -52,10 +55,21 @@ class Bucket:
     label: Hashable
     slots: tuple[Slot, ...]
     size: int
+    scope: Scope = "element"
 
     def type(self, device: str) -> TensorType:
         """The type of the flat buffer."""
         return TensorType((self.size,), (1,), self.dtype, device)
+
+
+def cast_name(dtype: torch.dtype, bucket: str) -> str:
+    """The value that holds a bucket in another dtype.
+
+    Example:
+        >>> cast_name(torch.bfloat16, "s0_float32")
+        'cast.bfloat16.s0_float32'
+    """
+    return f"cast.{str(dtype).removeprefix('torch.')}.{bucket}"
 
 
 @dataclass(frozen=True)
@@ -66,11 +80,13 @@ class Layout:
         buckets: of all stages, in order.
         loose: frozen leaves, leaves without a gradient, and the copies of tied leaves, with the stages that read them.
         loose_params: whether all leaves are outside, and the buckets hold their gradients alone.
+        casts: the leaves that regions read in another dtype than they are kept in, and that dtype.
     """
 
     buckets: tuple[Bucket, ...]
     loose: dict[str, tuple[int, ...]]
     loose_params: bool = False
+    casts: dict[str, torch.dtype] = field(default_factory=dict)
 
     def of_stage(self, stage: int) -> tuple[Bucket, ...]:
         """The buckets of one stage."""
@@ -98,6 +114,22 @@ class Layout:
         """The bucket and slot of a leaf; None if it is loose everywhere."""
         return self._homes.get(leaf)
 
+    def base(self, name: str) -> tuple[str, Slot] | None:
+        """The flat value that `param.LEAF`, which regions read, or `master.LEAF`, as it is kept, is a view of.
+
+        Args:
+            name: of the value.
+
+        Returns:
+            The value's name, and the leaf's place in it; None if the leaf is loose everywhere.
+        """
+        kind, _, leaf = name.partition(".")
+        home = self.home(leaf)
+        if home is None:
+            return None
+        cast = self.casts.get(leaf) if kind == "param" else None
+        return (f"bucket.{home[0].name}" if cast is None else cast_name(cast, home[0].name)), home[1]
+
     @cached_property
     def _homes(self) -> dict[str, tuple[Bucket, Slot]]:
         """The bucket and slot of each leaf that is in one."""
@@ -109,6 +141,7 @@ def layout(
     params: dict[str, TensorType],
     label: Callable[[str], Hashable] = lambda name: None,
     replicas: int = 1,
+    scope: Callable[[Hashable], Scope] = lambda label: "element",
 ) -> Layout:
     """Lays the parameters of all stages out.
 
@@ -117,6 +150,7 @@ def layout(
         params: the type of every parameter, in tree order.
         label: the optimizer's label of a leaf.
         replicas: buckets are padded to a multiple of it.
+        scope: of the update of a label.
     """
     buckets: list[Bucket] = []
     for stage in stages:
@@ -125,7 +159,7 @@ def layout(
             groups.setdefault((params[leaf].dtype, label(leaf)), []).append(leaf)
         names = _names(stage.index, list(groups))
         buckets += [
-            _bucket(n, stage.index, key, leaves, params, replicas)
+            replace(_bucket(n, stage.index, key, leaves, params, replicas), scope=scope(key[1]))
             for n, (key, leaves) in zip(names, groups.items(), strict=True)
         ]
     return Layout(tuple(buckets), _loose(stages, params))

@@ -31,6 +31,7 @@ def lower(
     mean_buffers: bool = False,
     layout: Layout | None = None,
     form: Form = TRAIN_STEP,
+    keyed: bool = False,
 ) -> Programs:
     """Lowers stages and a schedule to the programs of all ranks.
 
@@ -45,6 +46,7 @@ def lower(
         mean_buffers: average floating-point buffers over the replicas instead of returning replica 0's.
         layout: where the parameters live already (an evaluation beside a training step); None lays them out.
         form: how inputs and gradients look.
+        keyed: whether the state has a key, for updates that draw; of what a model draws it is told from the graph.
 
     Returns:
         The programs, not yet passed through `funpipe.passes`.
@@ -63,7 +65,7 @@ def lower(
     outline = traced if isinstance(traced, Outline) else Outline.of(traced)
     dims: dict[str, int | None] = batch_dims if batch_dims is not None else dict.fromkeys(outline.batch, 0)
     stages = split_backward(stages) if is_kind(table.cells, "I", "W").any() else stages
-    source = Source(outline, stages, table, mesh, optimizer, dims, mean_buffers, layout, form)
+    source = Source(outline, stages, table, mesh, optimizer, dims, mean_buffers, layout, form, keyed)
     check_source(source)
     made = Shared(source)
     programs = tuple(Rank(made, r).program() for r in range(mesh.pp))
@@ -79,4 +81,6 @@ def lower(
         batch_dims=dims,
         reducers=made.reducers,
         divisor=source.divisor,
+        keys=outline.keys,
+        objects={} if isinstance(traced, Outline) else traced.objects,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from funpipe._typing import TensorType
+from funpipe.functional.precision import Precision
 from funpipe.programs.execute import reduced
 from funpipe.stages.piece import Piece
 from funpipe.stages.stage import Stage
@@ -45,6 +46,9 @@ class Outline:
         params, buffers, batch, consts: the types of the leaves, by name; those of the batch are one microbatch's.
         places: for each leaf with a gradient how many values are summed to it.
         results: what the forward returns, buffers excepted.
+        kept: the types of parameters as they are kept, where the forward reads others.
+        precision: the policy that says so.
+        keys: the names of what the model draws.
     """
 
     params: dict[str, TensorType]
@@ -53,6 +57,9 @@ class Outline:
     consts: dict[str, TensorType] = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
+    kept: dict[str, TensorType] = field(default_factory=dict)
+    precision: Precision | None = None
+    keys: tuple[str, ...] = ()
 
     @staticmethod
     def of(traced: Traced) -> "Outline":
@@ -70,6 +77,9 @@ class Outline:
             {n: replace(TensorType.of(t), device=device) for n, t in traced.consts.items()},
             {leaf: len(terms) for leaf, terms in traced.gradients.items()},
             {n: Result(TensorType.of(node.meta["val"]), _reducer(traced, n)) for n, node in results.items()},
+            traced.kept,
+            traced.precision,
+            _keys(traced),
         )
 
     @staticmethod
@@ -93,6 +103,16 @@ class Outline:
         )
 
     @property
+    def masters(self) -> dict[str, TensorType]:
+        """The types of parameters as they are kept and updated."""
+        return self.kept or self.params
+
+    @property
+    def casts(self) -> dict[str, torch.dtype]:
+        """The parameters that the forward reads in another dtype than they are kept in, and that dtype."""
+        return {n: self.params[n].dtype for n, kind in self.masters.items() if self.params[n].dtype != kind.dtype}
+
+    @property
     def device(self) -> str:
         """The type of the device that the model runs on."""
         return _device(self.params | self.batch)
@@ -101,6 +121,13 @@ class Outline:
     def weighted(self) -> bool:
         """Whether gradients are divided by the weight of the batch."""
         return "weight" in self.results
+
+
+def _keys(traced: Traced) -> tuple[str, ...]:
+    """What a model draws: the key of its microbatch, if it takes it, and all positions up to the last."""
+    names = [name for kind, name in traced.leaves if kind == "random"]
+    last = max((int(n) for n in names if n.isdigit()), default=-1)
+    return (*(n for n in names if not n.isdigit()), *map(str, range(last + 1)))
 
 
 def _merged(parts: Sequence[dict[str, TensorType]]) -> dict[str, TensorType]:

@@ -1,7 +1,7 @@
 """`Program` and `Programs`: what each rank does in one step, as data."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,8 @@ class Programs:
         reducers: how each result is combined over replicas.
         divisor: what sums of gradients are divided by, unless by the weight of the batch; None: by nothing.
         applied: the passes that made them, in order.
+        keys: the names of what the model draws, in the order of the matrix of their keys.
+        objects: what text arguments of operators name; `knowing(objects)` is open while the programs run.
     """
 
     mesh: MeshShape
@@ -68,6 +70,8 @@ class Programs:
     reducers: dict[str, str] = field(default_factory=dict)
     divisor: int | None = None
     applied: tuple[Any, ...] = ()
+    objects: Mapping[str, Any] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
 
     def map(self, function: Callable[["Programs", Program], Program]) -> "Programs":
         """The same programs with each rank's replaced by `function(self, program)`."""

@@ -3,7 +3,9 @@
 from funpipe.programs.binding import Binding
 from funpipe.programs.instructions import (
     Accumulate,
+    Cast,
     Instruction,
+    Keys,
     Microbatch,
     Overlap,
     PostRecv,
@@ -12,6 +14,8 @@ from funpipe.programs.instructions import (
     WaitRecv,
     Zero,
 )
+from funpipe.programs.keys import is_key
+from funpipe.programs.layout import cast_name
 from funpipe.programs.program import Program
 from funpipe.programs.shared import Shared
 from funpipe.programs.tail import Tail
@@ -44,6 +48,9 @@ class Rank:
 
     def program(self) -> Program:
         """All tasks of the row, and the end of the step."""
+        self._casts()
+        if any(map(is_key, self.reads)):
+            self.out.append(Keys(self.source.outline.keys))
         if self.shared.differentiates:
             self.out += [Zero((a,)) for a in self._accumulators()]
         for task in self.source.table.order(self.rank):
@@ -53,6 +60,15 @@ class Rank:
         return Program(
             self.rank, tuple(self.out), tuple(s.index for s in self.stages), self._inputs(tail), tail.outputs
         )
+
+    def _casts(self) -> None:
+        """Once a step, parameters in the dtype that regions read: of a bucket all at once."""
+        layout = self.shared.layout
+        for bucket in (b for s in self.stages for b in layout.held_by(s.index)):
+            flat = dict.fromkeys(layout.casts[s.leaf] for s in bucket.slots if s.leaf in layout.casts)
+            self.out += [Cast(f"bucket.{bucket.name}", cast_name(dtype, bucket.name)) for dtype in flat]
+        loose = [n for n in layout.loose_on({s.index for s in self.stages}) if n in layout.casts]
+        self.out += [Cast(f"leaf.{n}", f"param.{n}") for n in loose if f"param.{n}" in self.reads]
 
     def _accumulators(self) -> list[str]:
         return [accumulator for s in self.stages for accumulator in self.places[s.index, "B"][0]]
@@ -134,7 +150,9 @@ class Rank:
         state += [f"slot.{p}.{b}" for b, paths in tail.slots.items() for p in paths]
         state += [f"leaf.{n}" for n in self.shared.layout.loose_on({s.index for s in self.stages})]
         rest = [f"{kind}.{n}" for kind, part in self._leaves().items() for n in part if f"{kind}.{n}" in held]
-        return (*state, "step", *rest)
+        scale = [n for n in ("scale.value", "scale.good") if n in held]
+        keyed = ["key"] * (self.source.keyed or "key" in held)
+        return (*state, "step", *keyed, *scale, *rest, *["replica"] * ("replica" in held))
 
     def _written(self, tail: Tail) -> set[str]:
         """The buffers that live here because they are updated here, read or not; an evaluation keeps none."""

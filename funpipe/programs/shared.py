@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from funpipe._errors import ProgramError
 from funpipe._typing import TensorType
 from funpipe.programs.layout import Layout, layout
 from funpipe.programs.message import Message
@@ -58,8 +59,20 @@ class Shared:
 
 
 def _layout(source: Source) -> Layout:
-    made = layout(source.stages, source.outline.params, source.label, source.mesh.dp)
-    return replace(made, loose_params=source.form.loose_params)
+    made = layout(source.stages, source.outline.masters, source.label, source.mesh.dp, source.scope)
+    _require_one_bucket(made)
+    return replace(made, loose_params=source.form.loose_params, casts=source.outline.casts)
+
+
+def _require_one_bucket(made: Layout) -> None:
+    """Raises where an update reads all leaves, and they are not in one bucket."""
+    whole = next((b for b in made.buckets if b.scope == "tree"), None)
+    if whole is not None and len(made.buckets) > 1:
+        raise ProgramError(
+            f"the optimizer reads all leaves of the model in one update, and they are in {len(made.buckets)} buckets, "
+            f"{', '.join(b.name for b in made.buckets[:3])}: use stages=1 and leaves of one dtype, or write it as "
+            "transforms in a chain, such as fp.optim.clip_by_global_norm in front of fp.optim.adamw."
+        )
 
 
 def _kinds(table: Table) -> list[set[str]]:

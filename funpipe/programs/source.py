@@ -7,7 +7,10 @@ import torch
 
 from funpipe._errors import ProgramError
 from funpipe._typing import MeshShape
+from funpipe.functional.precision import DynamicScale
 from funpipe.optim import Optimizer
+from funpipe.optim.base import Scope
+from funpipe.optim.members import member
 from funpipe.programs.form import TRAIN_STEP, Form
 from funpipe.programs.layout import Layout
 from funpipe.programs.outline import Outline
@@ -29,6 +32,7 @@ class Source:
         mean_buffers: whether buffers are averaged over the replicas.
         layout: where the parameters live already, or None.
         form: how inputs and gradients look.
+        keyed: whether the state has a key.
     """
 
     outline: Outline
@@ -40,6 +44,17 @@ class Source:
     mean_buffers: bool = False
     layout: Layout | None = None
     form: Form = TRAIN_STEP
+    keyed: bool = False
+
+    @property
+    def scale(self) -> DynamicScale | None:
+        """What the loss is multiplied by before the backward."""
+        return self.outline.precision.scale if self.outline.precision else None
+
+    @property
+    def skips(self) -> bool:
+        """Whether a step with a gradient that is not finite is skipped."""
+        return self.scale is not None and self.optimizer is not None
 
     @property
     def makers(self) -> dict[str, int]:
@@ -55,8 +70,12 @@ class Source:
         """The optimizer's label of a parameter."""
         if self.optimizer is None or self.optimizer.label is None:
             return None
-        kind = self.outline.params[leaf]
+        kind = self.outline.masters[leaf]
         return self.optimizer.label(leaf, torch.empty(kind.shape, dtype=kind.dtype, device="meta"))
+
+    def scope(self, label: Hashable) -> Scope:
+        """What the update of an element of a label reads."""
+        return "element" if self.optimizer is None else member(self.optimizer, label)[0].scope
 
 
 def check_source(source: Source) -> None:

@@ -1,16 +1,16 @@
 """The end of a rank's step: tied leaves, replicas, scaling, the norm, the updates and the results."""
 
-import torch
-
-from funpipe.functional.tree import named_leaves
-from funpipe.optim.members import initial_state
+from funpipe.optim import Optimizer
 from funpipe.programs.instructions import (
     AllReduce,
+    Choose,
     Constant,
     Flatten,
     Instruction,
+    Overflow,
     PostRecv,
     Reduce,
+    Rescale,
     Scale,
     Send,
     Squares,
@@ -22,6 +22,7 @@ from funpipe.programs.instructions import (
 from funpipe.programs.layout import Bucket
 from funpipe.programs.outline import EACH
 from funpipe.programs.shared import Shared
+from funpipe.programs.slot_values import slot_types
 from funpipe.stages.stage import Stage
 
 
@@ -53,20 +54,19 @@ class Tail:
             self._gradients(out)
             self._update(out)
         self._mean_buffers(out)
+        if self.trained and self.source.skips:
+            self._keep_buffers(out)
         self._results(out)
         sends = [i for i in out if isinstance(i, Send)]
         out += [WaitSend(s.message, s.value) for s in sends]
 
     def _slots(self, bucket: Bucket) -> tuple[str, ...]:
-        """The optimizer's slots of a bucket, by their path (`m`, or `1.m` in a chain)."""
+        """The optimizer's slots of a bucket, by their path (`m`, or `1.m` in a chain), and maybe a leaf behind it."""
         if self.source.optimizer is None:
             return ()
-        meta = torch.empty(bucket.size, dtype=bucket.dtype, device="meta")
-        state = initial_state(self.source.optimizer, bucket.label, {bucket.name: meta})
-        kind = bucket.type(self.shared.types[f"bucket.{bucket.name}"].device)
-        paths = tuple(n.removesuffix(f".{bucket.name}") for n in named_leaves(state)[0])
-        self.shared.types.update({f"slot.{p}.{bucket.name}": kind for p in paths})
-        return paths
+        kinds = slot_types(self.source.optimizer, bucket, self.shared.types[f"bucket.{bucket.name}"].device)
+        self.shared.types.update({f"slot.{p}.{bucket.name}": kind for p, kind in kinds.items()})
+        return tuple(kinds)
 
     def _collect_places(self, out: list[Instruction]) -> None:
         """Accumulators of leaves that several ranks use go to the leaf's owner."""
@@ -105,6 +105,7 @@ class Tail:
         self._weight(out)
         by = "weight" if self.source.outline.weighted else self.source.divisor
         out += [Scale(f"grad.{b.name}", by) for b in self.buckets if by is not None]
+        out += [Scale(f"grad.{b.name}", "scale.value") for b in self.buckets if self.source.scale is not None]
 
     def _weight(self, out: list[Instruction]) -> None:
         """The weight of the global batch, on every rank: this one's share, summed over all."""
@@ -124,11 +125,41 @@ class Tail:
             self.outputs |= {f"grad.{b.name}": f"grad.{b.name}" for b in self.buckets}
             return
         if optimizer.needs_norm:
-            out.append(Squares(tuple(b.name for b in self.buckets)))
+            out.append(Squares(tuple(b.name for b in self.buckets), self._before_norm(optimizer)))
             if self.source.mesh.pp > 1:
                 out.append(AllReduce("squares", "pp"))
-        out += [Update(b.name, self.slots[b.name], optimizer.needs_norm) for b in self.buckets]
+        flags = self._overflow(out)
+        key = ("key",) if optimizer.needs_key and self.source.keyed else ()
+        out += [Update(b.name, self.slots[b.name], optimizer.needs_norm, flags, key) for b in self.buckets]
         self._return_tied(out)
+
+    def _overflow(self, out: list[Instruction]) -> tuple[str, ...]:
+        """Agrees with all ranks whether the step is skipped; the flags that say so."""
+        scale = self.source.scale
+        if scale is None:
+            return ()
+        out.append(Overflow(tuple(b.name for b in self.buckets)))
+        if self.source.mesh.pp * self.source.mesh.dp > 1:
+            out.append(AllReduce("overflow", "world"))
+        out.append(Rescale(scale.factor, scale.window))
+        for name in ("loss_scale", "skipped"):
+            self.shared.reducers[name] = "max"
+            self.outputs[name] = f"result.{name}"
+        return ("overflow",)
+
+    def _keep_buffers(self, out: list[Instruction]) -> None:
+        """A skipped step leaves buffers as they were."""
+        for name, value in self.outputs.items():
+            if name.startswith("buffer."):
+                out.append(Choose(f"kept.{name}", name, value, ("overflow",)))
+                self.outputs[name] = f"kept.{name}"
+
+    def _before_norm(self, optimizer: Optimizer) -> tuple[str, ...]:
+        """What the norm reads besides the gradients, where it is not their own."""
+        if optimizer.before_norm is None or not self.buckets:
+            return ()
+        slots = (f"slot.{path}.{b.name}" for b in self.buckets for path in self.slots[b.name])
+        return (*(f"bucket.{b.name}" for b in self.buckets), *slots, "step")
 
     def _return_tied(self, out: list[Instruction]) -> None:
         """The owner's updated leaf goes to every other rank that holds a copy."""
@@ -136,7 +167,8 @@ class Tail:
             stages = self.shared.layout.loose.get(leaf, ())
             for rank in dict.fromkeys(self.shared.placement(s) for s in stages):
                 if rank != home:
-                    self._transfer(out, f"param.{leaf}", f"tied.{leaf}", home, rank, f"{home}->{rank} tied {leaf}")
+                    kind = "master" if leaf in self.shared.layout.casts else "param"
+                    self._transfer(out, f"{kind}.{leaf}", f"tied.{leaf}", home, rank, f"{home}->{rank} tied {leaf}")
                     if rank == self.rank:
                         out.append(Store(leaf, f"tied.{leaf}"))
 

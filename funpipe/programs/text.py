@@ -19,6 +19,7 @@ from funpipe.programs.program import Program
 
 _KINDS: dict[str, Any] = {
     "slice": ins.Microbatch,
+    "keys": ins.Keys,
     "run": ins.Run,
     "overlap": ins.Overlap,
     "zero": ins.Zero,
@@ -32,6 +33,10 @@ _KINDS: dict[str, Any] = {
     "scale": ins.Scale,
     "squares": ins.Squares,
     "update": ins.Update,
+    "cast": ins.Cast,
+    "overflow": ins.Overflow,
+    "rescale": ins.Rescale,
+    "choose": ins.Choose,
     "store": ins.Store,
     "reduce": ins.Reduce,
     "constant": ins.Constant,
@@ -51,7 +56,10 @@ def program_text(program: Program) -> str:
 
 def instruction_text(instruction: Instruction) -> str:
     """One instruction as a line."""
-    written = [_write(getattr(instruction, f.name)) for f in _given(type(instruction))]
+    given = _given(type(instruction))
+    while given and given[-1].default == () and getattr(instruction, given[-1].name) == ():
+        given.pop()
+    written = [_write(getattr(instruction, f.name)) for f in given]
     made = ", ".join(map(_write, instruction.writes))
     return " ".join([*([made, "="] if made else []), _WORDS[type(instruction)], *written])
 
@@ -93,8 +101,7 @@ def parse_instruction(line: str, number: int = 1) -> Instruction:
         if kind is None:
             raise ValueError(f"{word!r} is no instruction")
         stream = iter(tokens)
-        given = [_typed(_value(next(stream), stream), _types(kind)[f.name]) for f in _given(kind)]
-        named = dict(zip((f.name for f in _given(kind)), given, strict=True))
+        named = {f.name: _typed(_value(token, stream), _types(kind)[f.name]) for f, token in _pairs(kind, stream)}
         if _makes(kind):
             named["writes"] = tuple(map(_atom, made))
         return kind(**named)
@@ -119,6 +126,16 @@ def _types(kind: Any) -> dict[str, Any]:
 def _given(kind: Any) -> list[Any]:
     """The fields that are written after the word."""
     return [f for f in fields(kind) if f.name != "writes" and not (f.name == "reads" and f.default == ())]
+
+
+def _pairs(kind: Any, stream: Iterator[str]) -> Iterator[tuple[Any, str]]:
+    """Each written field with the first token of its value; one that may be empty, and is, is not written."""
+    for f in _given(kind):
+        token = next(stream, None)
+        if token is not None:
+            yield f, token
+        elif f.default != ():
+            raise ValueError(f"it has no {f.name}")
 
 
 def _makes(kind: Any) -> bool:

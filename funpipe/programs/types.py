@@ -6,7 +6,8 @@ from dataclasses import replace
 import torch
 
 from funpipe._typing import TensorType
-from funpipe.programs.layout import Layout
+from funpipe.programs.keys import keys_type
+from funpipe.programs.layout import Bucket, Layout, cast_name
 from funpipe.programs.outline import EACH, Outline
 from funpipe.stages.stage import Stage
 from funpipe.tracing.fake import contiguous
@@ -30,7 +31,9 @@ def value_types(
     """
     numbers = [f"@{i}" for i in range(num_microbatches)]
     device = outline.device
-    types = {f"{kind}.{n}": t for kind in ("param", "leaf", "tied") for n, t in outline.params.items()}
+    types = {f"param.{n}": t for n, t in outline.params.items()}
+    types |= {f"{kind}.{n}": t for kind in ("leaf", "tied") for n, t in outline.masters.items()}
+    types |= {f"master.{n}": outline.masters[n] for n in outline.casts}
     types |= {f"buffer.{n}": t for n, t in outline.buffers.items()}
     types |= {f"const.{n}": t for n, t in outline.consts.items()}
     for name, kind in outline.batch.items():
@@ -40,15 +43,50 @@ def value_types(
         for value in region.outputs:
             types |= dict.fromkeys([value + number for number in numbers], region.types[value])
     for name, places in outline.places.items():
-        types |= {f"acc.{name}.{k}": outline.params[name] for k in range(places)}
+        types |= {f"acc.{name}.{k}": _reduced(outline, outline.masters[name]) for k in range(places)}
     for bucket in made.buckets:
-        types |= {f"{kind}.{bucket.name}": bucket.type(device) for kind in ("bucket", "grad")}
+        kind = bucket.type(device)
+        types |= {f"bucket.{bucket.name}": kind, f"grad.{bucket.name}": _reduced(outline, kind)}
+        types |= _casts(bucket, made, device)
     types["step"] = TensorType((), (), torch.int64, "cpu")
+    types["key"] = TensorType((), (), torch.int64, device)
+    if outline.keys:
+        types |= _keys(outline.keys, num_microbatches, device)
     types["weight"] = TensorType((), (), torch.float64, device)
-    norm = torch.float64 if any(t.dtype == torch.float64 for t in outline.params.values()) else torch.float32
+    norm = torch.float64 if any(t.dtype == torch.float64 for t in outline.masters.values()) else torch.float32
     types["squares"] = TensorType((len(outline.places),), (1,), norm, device)
+    types |= {f"kept.buffer.{n}": t for n, t in outline.buffers.items()} if _scaled(outline) else {}
+    types |= _of_scale(device) if _scaled(outline) else {}
     results = {n: found for n, found in outline.results.items() if found.reducer != EACH}
     return types | {f"result.{n}": found.of(num_microbatches) for n, found in results.items()}
+
+
+def _reduced(outline: Outline, kind: TensorType) -> TensorType:
+    """The type in which gradients of something are added."""
+    return replace(kind, dtype=outline.precision.reduced(kind.dtype)) if outline.precision else kind
+
+
+def _casts(bucket: Bucket, made: Layout, device: str) -> dict[str, TensorType]:
+    """A bucket in each dtype that regions read leaves of it in."""
+    wanted = dict.fromkeys(made.casts[slot.leaf] for slot in bucket.slots if slot.leaf in made.casts)
+    return {cast_name(dtype, bucket.name): replace(bucket.type(device), dtype=dtype) for dtype in wanted}
+
+
+def _scaled(outline: Outline) -> bool:
+    return outline.precision is not None and outline.precision.scale is not None
+
+
+def _of_scale(device: str) -> dict[str, TensorType]:
+    """The scale of the loss, its count of good steps, whether gradients overflowed, and what is reported of it."""
+    number, count, flag = (TensorType((), (), dtype, device) for dtype in (torch.float32, torch.int64, torch.bool))
+    named = {"scale.value": number, "scale.good": count, "overflow": number}
+    return named | {"result.loss_scale": number, "result.skipped": flag}
+
+
+def _keys(names: Sequence[str], count: int, device: str) -> dict[str, TensorType]:
+    one = TensorType((), (), torch.int64, device)
+    single = {f"random.{n}@{i}": one for n in names for i in range(count)}
+    return {"keys": keys_type(count, names, device), "replica": one} | single
 
 
 def whole_batch(kind: TensorType, dim: int | None, count: int) -> TensorType:

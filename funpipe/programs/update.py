@@ -11,6 +11,7 @@ from funpipe.optim import Context, Optimizer
 from funpipe.optim.members import initial_state
 from funpipe.optim.norm import norm_of_squares, square_sum
 from funpipe.programs.layout import Bucket, Layout
+from funpipe.programs.update_leaves import bucket_before_norm, updated_bucket
 
 
 def updated(
@@ -22,6 +23,7 @@ def updated(
     step: Tensor,
     norm: Tensor | None,
     scalars: dict[str, Tensor] | None = None,
+    key: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The parameters and slots of a bucket after an update.
 
@@ -30,21 +32,56 @@ def updated(
         bucket: the bucket.
         grad: flat, the gradient.
         param: flat, the parameters.
-        slots: flat, the optimizer's slots by path.
+        slots: the optimizer's, by path, flat; or by `PATH:LEAF` where the update is of leaves.
         step: 0-dim int64, the number of updates before this one.
         norm: 0-dim, the norm of all gradients; None if the optimizer does not read it.
         scalars: `optimizer.scalars(step)` if it is already known.
+        key: of the training, if the optimizer draws.
     """
     name = bucket.name
+    context = context_of(optimizer, bucket, step, norm, scalars, key)
+    if bucket.scope != "element":
+        return updated_bucket(optimizer, bucket, grad, param, slots, context)
     state = _state(optimizer, bucket, param, slots)
-    context = Context(
+    params, state = optimizer.update({name: grad}, state, {name: param}, context)
+    return params[name], {n.removesuffix(f".{name}"): t for n, t in named_leaves(state)[0].items()}
+
+
+def context_of(
+    optimizer: Optimizer,
+    bucket: Bucket,
+    step: Tensor,
+    norm: Tensor | None,
+    scalars: dict[str, Tensor] | None,
+    key: Tensor | None = None,
+) -> Context:
+    """What the update of a bucket may read; the arguments are those of `updated`."""
+    return Context(
         step=step,
         label=lambda entry: bucket.label,
         global_norm=lambda: _known(norm),
         scalars=optimizer.scalars(step) if scalars is None else scalars,
+        base_key=key,
     )
-    params, state = optimizer.update({name: grad}, state, {name: param}, context)
-    return params[name], {n.removesuffix(f".{name}"): t for n, t in named_leaves(state)[0].items()}
+
+
+def before_norm(
+    optimizer: Optimizer,
+    bucket: Bucket,
+    grad: Tensor,
+    param: Tensor,
+    slots: dict[str, Tensor],
+    step: Tensor,
+    scalars: dict[str, Tensor] | None = None,
+) -> Tensor:
+    """The flat gradient whose norm the optimizer reads; the arguments are those of `updated`."""
+    if optimizer.before_norm is None:
+        return grad
+    context = context_of(optimizer, bucket, step, None, scalars)
+    if bucket.scope != "element":
+        return bucket_before_norm(optimizer, bucket, grad, param, slots, context)
+    state = _state(optimizer, bucket, param, slots)
+    return optimizer.before_norm({bucket.name: grad}, state, {bucket.name: param}, context)[bucket.name]
 
 
 def _state(optimizer: Optimizer, bucket: Bucket, param: Tensor, slots: dict[str, Tensor]) -> dict[str, object]:

@@ -3,6 +3,8 @@
 import operator
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from funpipe._errors import ProgramError
 from funpipe._typing import TensorType
 from funpipe.graphs.node import Ref
@@ -12,8 +14,10 @@ from funpipe.optim.slots import slot_paths
 from funpipe.optim.update_op import UPDATE
 from funpipe.programs.graph_builder import GraphBuilder
 from funpipe.programs.instructions import Update
+from funpipe.programs.layout import Bucket
 from funpipe.programs.local_graph import traced_graph
 from funpipe.programs.program import Programs
+from funpipe.programs.slot_values import of_leaves
 from funpipe.programs.update import norm_of
 
 NORM = "norm"
@@ -21,7 +25,7 @@ NORM = "norm"
 
 
 def update_node(out: GraphBuilder, programs: Programs, instruction: Update, optimizer: Optimizer | None) -> None:
-    """Writes an update: the flat bucket is its only leaf.
+    """Writes an update: the flat bucket is its only leaf, unless the update is of leaves.
 
     Args:
         out: the graph; the bucket and its slots are the new ones afterwards.
@@ -35,16 +39,46 @@ def update_node(out: GraphBuilder, programs: Programs, instruction: Update, opti
     name = instruction.bucket
     if optimizer is None:
         raise ProgramError(f"the program updates {name}, but no optimizer was given: pass the one it was lowered with.")
-    own, label, _ = member(optimizer, programs.layout.bucket(name).label)
-    slots = [f"slot.{'.'.join(path)}.{name}" for path in slot_paths(own)]
-    kept = [f"bucket.{name}", *slots]
+    bucket = programs.layout.bucket(name)
+    own, label, _ = member(optimizer, bucket.label)
     texts = (_noted(out, str(own), own), _noted(out, repr(label), label))
     norm = Ref(_norm(out, programs)) if own.needs_norm else None
-    refs = {value: Ref(out.values[value]) for value in (*kept, f"grad.{name}", "step")}
-    lists = ([refs[kept[0]]], [refs[f"grad.{name}"]], [refs[s] for s in slots])
-    types = tuple(out.type_of(out.values[value]) for value in kept)
-    made = out.call(UPDATE, (*lists, refs["step"], norm, None, *texts), types, f"update_{name}", f"update {name}")
-    _take_parts(out, made, kept, types)
+    is_flat = bucket.scope == "element"
+    params, grads = ([flat] if is_flat else _cut(out, bucket, flat) for flat in (f"bucket.{name}", f"grad.{name}"))
+    paths = [".".join(path) for path in slot_paths(own)] if is_flat else instruction.slots
+    slots = [f"slot.{path}.{name}" for path in paths]
+    lists = ([Ref(out.values[value]) for value in values] for values in (params, grads, slots))
+    types = tuple(out.type_of(out.values[value]) for value in (*params, *slots))
+    rest = (Ref(out.values["step"]), norm, None, *texts)
+    made = out.call(UPDATE, (*lists, *rest), types, f"update_{name}", f"update {name}")
+    _take_parts(out, made, (*params, *slots), types)
+    if not is_flat:
+        _join(out, bucket, params)
+
+
+def _cut(out: GraphBuilder, bucket: Bucket, flat: str) -> list[str]:
+    """The leaves of a flat value, as values of their own."""
+    names = [f"{flat}:{slot.leaf}" for slot in bucket.slots]
+
+    def leaves(given: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: slot.view(given[flat]) for name, slot in zip(names, bucket.slots, strict=True)}
+
+    piece = traced_graph(leaves, {flat: out.type_of(out.values[flat])})
+    made = out.join(piece, [out.values[flat]], origin=f"leaves of {flat}")
+    out.values.update(zip(names, made, strict=True))
+    return names
+
+
+def _join(out: GraphBuilder, bucket: Bucket, values: Sequence[str]) -> None:
+    """The new leaves in one flat value again."""
+    flat = f"bucket.{bucket.name}"
+
+    def whole(given: dict[str, Tensor]) -> dict[str, Tensor]:
+        leaves = [slot.leaf for slot in bucket.slots]
+        return {flat: of_leaves(dict(zip(leaves, given.values(), strict=True)), bucket)}
+
+    piece = traced_graph(whole, {value: out.type_of(out.values[value]) for value in values})
+    (out.values[flat],) = out.join(piece, [out.values[v] for v in values], origin=f"update {bucket.name}")
 
 
 def _take_parts(out: GraphBuilder, made: str, kept: Sequence[str], types: Sequence[TensorType]) -> None:

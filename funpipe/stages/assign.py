@@ -33,7 +33,7 @@ class Assignment:
 
     def available(self, value: fx.Node, stage: int) -> bool:
         """Whether a stage's forward makes or reads a value."""
-        if value.op == "placeholder" and value.meta["leaf"][0] in ("batch", "const"):
+        if value.op == "placeholder" and value.meta["leaf"][0] in ("batch", "const", "scale", "random"):
             return True
         return self.stage.get(value) == stage or stage in self.uses.get(value, ())
 

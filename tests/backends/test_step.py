@@ -205,7 +205,7 @@ def rewritten(monkeypatch, edit):
         made = emit(*args)
         return replace(made, body=tuple(edit(list(made.body))))
 
-    def uncompiled(graphs, report):
+    def uncompiled(graphs, report, others):
         return Linked({n: one_by_one(g.module) for n, g in graphs.items()}, {}, dict.fromkeys(graphs, ()))
 
     monkeypatch.setattr(step, "emit", edited)

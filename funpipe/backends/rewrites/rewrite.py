@@ -14,23 +14,30 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from funpipe import _compat
 from funpipe._typing import TensorType
-from funpipe.backends.rewrites import attention, products
+from funpipe.backends.rewrites import attention, draws, products
 from funpipe.graphs.stand_in import fake_like
 
-REWRITES: dict[Any, Callable[..., Any]] = {**attention.REWRITES, **products.REWRITES}
+DRAWS: dict[Any, Callable[..., Any]] = draws.REWRITES
+"""Those that draw."""
+
+REWRITES: dict[Any, Callable[..., Any]] = {**attention.REWRITES, **products.REWRITES, **draws.REWRITES}
 """Operators, and what to trace in their place."""
 
 
-def rewritten(module: fx.GraphModule, types: Sequence[TensorType]) -> fx.GraphModule:
+def rewritten(
+    module: fx.GraphModule, types: Sequence[TensorType], table: dict[Any, Callable[..., Any]] = REWRITES
+) -> fx.GraphModule:
     """Replaces operators that a library or a compiler runs faster in another form.
 
-    Attention over short sequences becomes batched matrix products, large matrix products in float32 on a CPU become
-    oneDNN's. Results agree to rounding, and every value that leaves the graph keeps its strides. Nothing else changes:
-    operators that write to their arguments stay, in their order.
+    Draws become the integer operations that they are made of. Attention over short sequences becomes batched matrix
+    products, large matrix products in float32 on a CPU become oneDNN's. Results agree to rounding, and every value that
+    leaves the graph keeps its strides. Nothing else changes: operators that write to their arguments stay, in their
+    order.
 
     Args:
         module: a flat ATen graph, tensors in, a tuple of tensors out; it may write to its inputs. Not changed.
         types: the types of its placeholders.
+        table: operators, and what to trace in their place.
 
     Returns:
         A new graph with placeholders and outputs in the same order; every operator's node has a fake tensor, or a
@@ -48,5 +55,5 @@ def rewritten(module: fx.GraphModule, types: Sequence[TensorType]) -> fx.GraphMo
     run = fx.Interpreter(module).run
     mode = _compat.fake_mode()
     with mode, torch.no_grad():
-        trace = make_fx(lambda *inputs: run(*inputs, enable_io_processing=False), decomposition_table=REWRITES)
+        trace = make_fx(lambda *inputs: run(*inputs, enable_io_processing=False), decomposition_table=table)
         return trace(*[fake_like(kind, mode) for kind in types])

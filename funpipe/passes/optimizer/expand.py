@@ -27,7 +27,8 @@ def expand_updates(flat: bool = False) -> Pass:
     Args:
         flat: put the leaves of an update one after the other into one flat tensor, update that, and cut it again:
             few operators compute, however many leaves there are, for copies of parameters, gradients and slots. An
-            update of one leaf, or of gradients or slots of several dtypes, is written leaf by leaf.
+            update of one leaf, of gradients or slots of several dtypes, or one that reads whole leaves, is written leaf
+            by leaf.
 
     Returns:
         A pass over graphs. Values keep their names.
@@ -60,7 +61,7 @@ def _written_out(call: UpdateCall, rule: Rule, inliner: Inliner, flat: bool) -> 
     )
     rest = [call.steps[0], *_names(call.settings["norm"]), *scalars]
     rows = [call.params, call.grads, *call.slots.values()]
-    if flat and _can_be_flat(inliner, rows):
+    if flat and rule.optimizer.scope == "element" and _can_be_flat(inliner, rows):
         made, new = _as_one(rows, inliner, like, lambda whole: inliner.write(rule.leaf, [*whole, *rest], like, names))
         return [*nodes, *made], new
     leaves = [inliner.write(rule.leaf, [*leaf, *rest], like, names) for leaf in zip(*rows, strict=True)]

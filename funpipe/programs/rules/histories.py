@@ -1,10 +1,11 @@
 """What happens to gradients, parameters, the weight and the norm happens in one order, each once.
 
-    grad.BUCKET     flatten, all_reduce dp, scale, squares, update
-    bucket.BUCKET   run*, update, send*                              (`*`: any number of times)
-    leaf.COPY       run*, store
+    grad.BUCKET     flatten, all_reduce dp, scale, squares, overflow, update
+    bucket.BUCKET   cast*, run*, update, send*                       (`*`: any number of times)
+    leaf.COPY       cast*, run*, store
     weight          reduce or constant, all_reduce world, divide*
     squares         squares, all_reduce pp, update*
+    overflow        overflow, all_reduce world, rescale, update*, choose*
     an averaged buffer   run*, all_reduce dp, scale
 
 Steps that a mesh or an optimizer does not need are left out: one replica reduces nothing.
@@ -14,10 +15,14 @@ from collections.abc import Iterator
 
 from funpipe.programs.instructions import (
     AllReduce,
+    Cast,
+    Choose,
     Constant,
     Flatten,
     Instruction,
+    Overflow,
     Reduce,
+    Rescale,
     Run,
     Scale,
     Send,
@@ -75,15 +80,23 @@ def _events(i: Instruction, holder: Holders) -> Iterator[tuple[str, str]]:
             yield i.value, f"scale {i.by}"
             yield str(i.by), "divide"
         case Squares():
-            yield from ((name, "squares") for name in (*i.reads, "squares"))
+            yield from ((name, "squares") for name in (*(f"grad.{b}" for b in i.buckets), "squares"))
         case Update():
             yield from ((name, "update") for name in i.reads)
         case Store():
             yield f"leaf.{i.leaf}", "store"
-        case Send() if i.value.startswith("param."):
+        case Send() if i.value.startswith(("param.", "master.")):
             yield holder[i.value], "send"
         case Reduce():
             yield i.out, "reduce"
+        case Cast():
+            yield holder[i.value], "cast"
+        case Overflow():
+            yield from ((name, "overflow") for name in (*i.reads, "overflow"))
+        case Rescale():
+            yield from ((name, "rescale") for name in i.reads)
+        case Choose():
+            yield from ((name, "choose") for name in i.unless)
         case Constant():
             yield i.out, "constant"
 
@@ -100,13 +113,17 @@ def _wanted(programs: Programs, program: Program, updates: list[Update]) -> dict
         return {}
     mesh, norm = programs.mesh, any(update.needs_norm for update in updates)
     wanted: dict[str, list[str]] = {}
+    casts = ["cast*"] * bool(programs.layout.casts)
     for bucket in (b for b in programs.layout.buckets if b.stage in program.stages):
         wanted[f"grad.{bucket.name}"] = _gradient(programs, norm, f"grad.{bucket.name}" in program.outputs)
-        wanted[f"bucket.{bucket.name}"] = ["run*", *["update", "send*"] * bool(updates)]
+        wanted[f"bucket.{bucket.name}"] = [*casts, "run*", *["update", "send*"] * bool(updates)]
     if updates:
-        wanted |= {name: ["run*", "store"] for name in _copies(programs, program)}
+        wanted |= {name: [*casts, "run*", "store"] for name in _copies(programs, program)}
     if _is_weighted(programs):
         wanted["weight"] = ["reduce|constant", *["all_reduce world"] * (mesh.pp * mesh.dp > 1), "divide*"]
+    if _is_scaled(programs) and updates:
+        agreed = ["all_reduce world"] * (mesh.pp * mesh.dp > 1)
+        wanted["overflow"] = ["overflow", *agreed, "rescale", "update*", "choose*"]
     if norm:
         wanted["squares"] = ["squares", *["all_reduce pp"] * (mesh.pp > 1), "update*"]
     return wanted
@@ -116,13 +133,19 @@ def _gradient(programs: Programs, norm: bool, is_result: bool) -> list[str]:
     divisor = "weight" if _is_weighted(programs) else programs.divisor
     reduced = ["all_reduce dp"] * (programs.mesh.dp > 1)
     scaled = [f"scale {divisor}"] * (divisor is not None)
-    return ["flatten", *reduced, *scaled, *["squares"] * norm, *["update"] * (not is_result)]
+    scaled += ["scale scale.value"] * _is_scaled(programs)
+    checked = ["overflow"] * (_is_scaled(programs) and not is_result)
+    return ["flatten", *reduced, *scaled, *["squares"] * norm, *checked, *["update"] * (not is_result)]
 
 
 def _copies(programs: Programs, program: Program) -> list[str]:
     """The copies of trained leaves that a rank holds outside its buckets."""
     trained = {f"leaf.{slot.leaf}" for b in programs.layout.buckets for slot in b.slots}
     return [name for name in program.inputs if name in trained]
+
+
+def _is_scaled(programs: Programs) -> bool:
+    return "scale.value" in programs.types
 
 
 def _is_weighted(programs: Programs) -> bool:

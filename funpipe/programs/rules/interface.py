@@ -1,5 +1,6 @@
 """What a run of a region must read and make, worked out once for all microbatches."""
 
+from funpipe.programs.instructions import Choose
 from funpipe.programs.program import Program
 from funpipe.stages.stage import Region
 
@@ -15,8 +16,9 @@ class Interface:
     def __init__(self, program: Program, region: Region) -> None:
         self._inputs = [(name, _has_number(name)) for name in region.inputs]
         self._outputs = region.outputs
+        chosen = {i.out: i.new for i in program.instructions if isinstance(i, Choose)}
         self._updated = {
-            at: program.outputs[name].rpartition("@")[0]
+            at: chosen.get(program.outputs[name], program.outputs[name]).rpartition("@")[0]
             for at, name in enumerate(region.inputs)
             if name.startswith("buffer.") and name in program.outputs
         }
@@ -38,6 +40,6 @@ class Interface:
 
 
 def _has_number(name: str) -> bool:
-    """Whether each microbatch has its own: what the batch or a region gives; all other leaves are shared."""
+    """Whether each microbatch has its own: what the batch, a key or a region gives; all other leaves are shared."""
     kind, dot, _ = name.partition(".")
-    return not dot or kind == "batch"
+    return not dot or kind in ("batch", "random")

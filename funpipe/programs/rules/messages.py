@@ -84,7 +84,8 @@ def _same_value(programs: Programs, message: Message, ends: Ends) -> None:
         if programs.types[name] != message.type:
             what = f"{message} carries {message.type}, and {name!r} is {programs.types[name]}."
             raise failure(program, ends.at(kind, message), what, "wrong type", "Give both the same type.")
-    arrives = sent.replace("param.", "tied.", 1) if sent.startswith("param.") else sent
+    kind, _, leaf = sent.partition(".")
+    arrives = f"tied.{leaf}" if kind in ("param", "master") else sent
     for program, kind, name in ((src, WaitSend, sent), (dst, WaitRecv, arrives)):
         found = ends.value(kind, message)
         if found != name:

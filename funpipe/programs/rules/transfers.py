@@ -4,6 +4,7 @@ from funpipe.programs.instructions import (
     Accumulate,
     AllReduce,
     Instruction,
+    Rescale,
     Scale,
     Send,
     Store,
@@ -46,6 +47,8 @@ def overwritten(instruction: Instruction) -> tuple[str, ...]:
             return (instruction.value,)
         case Update():
             return (f"bucket.{instruction.bucket}", *(f"slot.{s}.{instruction.bucket}" for s in instruction.slots))
+        case Rescale():
+            return ("scale.value", "scale.good")
         case Store():
             return (f"leaf.{instruction.leaf}",)
     return ()
