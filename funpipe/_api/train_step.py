@@ -5,16 +5,20 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from funpipe._errors import FunpipeError, FunpipeTypeError
+from funpipe._errors import FunpipeTypeError
 from funpipe._typing import MeshShape, Tree
 from funpipe.backends.compiled import CudaGraph
+from funpipe.functional.precision import Precision, resolve_precision
+from funpipe.functional.transformed import require_plain
 from funpipe.functional.tree import unflatten_named
 from funpipe.graphs.step import Step
 from funpipe.optim import Optimizer
 from funpipe.passes import Pass
 from funpipe.runtime.as_graph import as_graph, metrics_of, state_of, values_of
+from funpipe.runtime.averages import gather_averages
 from funpipe.runtime.engine import Engine, advance, require_state
 from funpipe.runtime.exchange import gather_buffers, gather_params, loaded, state_dict
+from funpipe.runtime.gather_slots import gather_slots
 from funpipe.runtime.ladder import LoweredStep, TracedStep
 from funpipe.runtime.mesh import Mesh
 from funpipe.runtime.mesh import mesh as make_mesh
@@ -25,6 +29,7 @@ from funpipe.runtime.setup import Numerics, Setup
 from funpipe.runtime.state import State
 from funpipe.schedules import Schedule, Table
 from funpipe.stages import Cutter, Remat
+from funpipe.tracing.ways import Way
 
 
 class TrainStep:
@@ -44,27 +49,25 @@ class TrainStep:
         self.setup = setup
         self._engine = Engine(setup)
 
-    def init(self, params: Tree, batch: Tree, *, buffers: Tree = None, key: Any = None) -> State:
+    def init(self, params: Tree, batch: Tree, *, buffers: Tree = None, key: int | Tensor | None = None) -> State:
         """Traces the loss function and makes the first state.
 
         Args:
             params: a pytree of tensors; copied. If any of them requires a gradient, those that do not are frozen.
-            batch: a batch as every step will get; only structure, shapes and dtypes are read.
+            batch: a batch as every step will get; only structure, shapes and dtypes are read, and the values that the
+                loss function itself reads in Python.
             buffers: a pytree of tensors, if the loss function takes them; copied.
-            key: for random numbers, which are not supported yet: leave it out.
+            key: of the random numbers, a seed or what `fp.random.key` returned; None: that of `train_step`.
 
         Returns:
             The state of this rank: its own stages' leaves.
 
         Raises:
             TraceError, LossError, StageError, ScheduleError, MeshError, BatchError, TreeError: what does not fit.
+            FunpipeTypeError: it is called inside of a transform of `torch.func`, as is calling the step.
         """
-        if key is not None:
-            raise FunpipeError(
-                f"key={key!r} was given, but random numbers in the loss function are not supported yet: draw them "
-                "outside and pass them in the batch."
-            )
-        return self._engine.init(params, batch, buffers)
+        require_plain((params, batch, buffers), "its arguments", "step.init")
+        return self._engine.init(params, batch, buffers, self.setup.key_of(key))
 
     def __call__(self, state: State, batch: Tree) -> tuple[State, Metrics]:
         """Runs one step: every microbatch's forward and backward, communication, and the update.
@@ -81,6 +84,7 @@ class TrainStep:
             StateError: the state is of another step, was consumed, or its step did not finish.
             BatchError, TreeError: the batch does not divide, or a leaf has another dtype or number of dimensions.
         """
+        require_plain(batch, "its arguments", "a training step")
         return advance(self._engine, state, batch)
 
     def profile(self, state: State, batch: Tree) -> tuple[State, Metrics, Profile]:
@@ -194,6 +198,48 @@ class TrainStep:
         params = unflatten_named(model.specs[0], gather_params(self._engine, state.values))
         return params, unflatten_named(model.specs[1], gather_buffers(self._engine, state.values))
 
+    def ema(self, state: State) -> Tree:
+        """The averages of the parameters that `fp.optim.ema` keeps, on every rank, in the parameters' structure.
+
+        Args:
+            state: not consumed.
+
+        Returns:
+            Copies; a leaf that is not updated is as it is.
+
+        Raises:
+            StateError: the optimizer keeps no averages.
+
+        Example:
+            >>> import torch, funpipe as fp
+            >>> loss = lambda p, x: (x @ p["w"]).sum()
+            >>> step = fp.train_step(loss, fp.optim.ema(fp.optim.sgd(1.0), decay=0.5), backend="interpret")
+            >>> state = step.init({"w": torch.ones(3)}, torch.ones(4, 3))
+            >>> state, _ = step(state, torch.ones(4, 3))
+            >>> step.gather(state)[0]["w"], step.ema(state)["w"]
+            (tensor([-3., -3., -3.]), tensor([-1., -1., -1.]))
+        """
+        require_state(state).require(self.lowered.signature)
+        return unflatten_named(self._engine.first()[0].specs[0], gather_averages(self._engine, state.values))
+
+    def slots(self, state: State) -> dict[str, dict[str, Tensor]]:
+        """What the optimizer keeps of the whole model, on every rank.
+
+        Args:
+            state: not consumed.
+
+        Returns:
+            For each slot, by its path in the optimizer's state (`"m"`, `"1.m"` in a chain), its leaves by name; copies.
+
+        Example:
+            >>> import torch, funpipe as fp
+            >>> step = fp.train_step(lambda p, x: (x @ p["w"]).sum(), fp.optim.adam(), backend="interpret")
+            >>> step.slots(step.init({"w": torch.ones(3)}, torch.ones(4, 3)))["m"]
+            {'w': tensor([0., 0., 0.])}
+        """
+        require_state(state).require(self.lowered.signature)
+        return gather_slots(self._engine, state.values)
+
     def state_dict(self, state: State) -> dict[str, Any]:
         """What this rank holds, by original names: `params`, `optimizer`, `buffers`, `step`.
 
@@ -237,11 +283,17 @@ def train_step(
     remat: Remat | Sequence[Remat] = "none",
     cuda_graph: CudaGraph = "auto",
     passes: Pass | Sequence[Pass] = (),
+    precision: Precision | str | None = None,
+    trace: Way = "auto",
+    key: int | Tensor | None = None,
+    max_shapes: int = 8,
+    dynamic: Tree = None,
 ) -> TrainStep:
     """A training step of a pure loss function, over several devices or played by one.
 
     Args:
-        loss_fn: `loss_fn(params, batch)`, with the keyword `buffers` only if it names it; returns a scalar,
+        loss_fn: `loss_fn(params, batch)`, with the keywords `buffers` and `key` (that of the step and microbatch) only
+            if it names them; returns a scalar,
             `fp.Weighted(sum, weight)`, or `fp.Out(loss, aux={"acc": fp.mean(x)}, buffers=new)`.
         optimizer: of `fp.optim`.
         mesh: `fp.mesh(pp=..., dp=...)`, or the `MeshShape` of one, which is made from all processes; None: this process
@@ -262,6 +314,17 @@ def train_step(
             state is on a GPU and the step exchanges no messages; True: it is an error where it cannot be; False: never.
         passes: one or several over the programs of all ranks, such as `fp.passes.rebucket()`; applied behind those that
             every step goes through.
+        precision: in which dtypes parameters are kept, the loss is computed, gradients are added and results are given:
+            `fp.Precision(...)`, or the name of a preset (`"bf16"`, `"fp16"`); None: those of the leaves.
+        trace: what may be done with a module that cannot be traced: `"export"` reads it with torch.export, `"modules"`
+            calls it as it is, `"functional"` neither, `"auto"` both, in this order. `fp.explain` says what was done.
+        key: of the random numbers that the loss function draws (dropout), a seed or what `fp.random.key` returned:
+            what is drawn depends on the key, the step, the number of the microbatch in the global batch and the number
+            of the draw, and on no cut, schedule, mesh or backend.
+        max_shapes: for how many sizes of batches compiled steps are kept; those that ran last. A `FunpipeWarning` says
+            when steps are compiled again and again.
+        dynamic: the dimension of each leaf of the batch whose size changes from batch to batch, a prefix tree such as
+            `{"tokens": 1, "labels": 1}`, None for leaves whose does not: the step is compiled once for all sizes.
 
     Returns:
         The step: `state = step.init(params, batch)`, then `state, metrics = step(state, batch)`.
@@ -300,5 +363,10 @@ def train_step(
             remat,
             cuda_graph,
             tuple(passes) if isinstance(passes, Sequence) else (passes,),
+            precision=resolve_precision(precision),
+            trace=trace,
+            key=key,
+            max_shapes=max_shapes,
+            dynamic=dynamic,
         )
     )

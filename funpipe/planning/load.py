@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-import torch
-
 from funpipe._typing import TensorType
 from funpipe.planning.region_costs import RegionCosts
 from funpipe.planning.working import working_bytes
@@ -61,16 +59,14 @@ def numbers(load: Load) -> tuple[float, ...]:
     return tuple(getattr(load, f.name) for f in fields(load))
 
 
-def loads(
-    traced: Traced, stages: tuple[Stage, ...], costs: Costs, slots: Callable[[torch.dtype], float]
-) -> tuple[Load, ...]:
+def loads(traced: Traced, stages: tuple[Stage, ...], costs: Costs, slots: Callable[[str], float]) -> tuple[Load, ...]:
     """The load of each stage of a partition.
 
     Args:
         traced: the graph of one microbatch.
         stages: as `partition` or `rematerialise` gives them.
         costs: the time of a node.
-        slots: the bytes of optimizer state for each byte of a parameter of a dtype.
+        slots: the bytes of optimizer state of a parameter, by its name.
     """
     measured = isinstance(costs, RegionCosts)
     found = costs.of_stages(traced, stages) if measured else stage_costs(stages, costs)
@@ -85,7 +81,7 @@ def loads(
             W=found.W[i],
             params=found.held[i],
             owned=found.owned[i],
-            slots=sum(types[n].nbytes * slots(types[n].dtype) for n in stage.owned),
+            slots=sum(slots(n) for n in stage.owned),
             tied=sum(types[n].nbytes for n in stage.params if n in trained and n not in stage.owned),
             saved=found.saved[i],
             for_weights=_for_weights(split[i]),

@@ -43,6 +43,8 @@ class Source:
     optimizer: Optimizer
     pricing: Pricing
     _traced: dict[int, tuple[Traced, Costs]] = field(default_factory=dict)
+    _leaves: dict[str, Tensor] = field(default_factory=dict)
+    _slots: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if rows_of(resolve(self.batch, self.batch_spec)[0]) is None:
@@ -75,10 +77,13 @@ class Source:
         """The bytes of so many rows of the batch."""
         return sum(map(_nbytes, _tensors(self.microbatch(rows))))
 
-    def slots(self, dtype: torch.dtype) -> float:
-        """The bytes of optimizer state for each byte of a parameter."""
-        leaves = {n: t.detach().to("meta") for n, t in named_leaves(self.params)[0].items() if t.dtype == dtype}
-        return sum(map(_nbytes, _tensors(self.optimizer.init(leaves)))) / max(sum(map(_nbytes, leaves.values())), 1)
+    def slots(self, name: str) -> float:
+        """The bytes of optimizer state of a parameter."""
+        if not self._leaves:
+            self._leaves.update({n: t.detach().to("meta") for n, t in named_leaves(self.params)[0].items()})
+        if name not in self._slots:
+            self._slots[name] = sum(map(_nbytes, _tensors(self.optimizer.init({name: self._leaves[name]}))))
+        return self._slots[name]
 
 
 def _sized(value: Any, dim: int | None, rows: int) -> Any:

@@ -51,11 +51,11 @@ def require_same_graphs(text: str, own_rank: bool, transport: Transport, mesh: M
     # The ranks see differing ones alike only if they agree on whether each has its own, so all of them tell.
     told = transport.all_gather_start(torch.tensor([len(differing)], device=mesh.device), "world").wait()
     if any(int(count) for count in told):
-        texts = _gather_texts(text, transport, mesh)
+        texts = gather_texts(text, transport, mesh)
         odd = differing[0] if differing else next(rank for rank, count in enumerate(told) if int(count))
         raise MeshError(
             f"the ranks compile different graphs: global rank {odd} differs from rank {same[odd]} in "
-            f"{_first_difference(texts[same[odd]], texts[odd])}. Trace the step with the same arguments, and apply the "
+            f"{first_difference(texts[same[odd]], texts[odd])}. Trace the step with the same arguments, and apply the "
             "same passes, on every rank."
         )
 
@@ -84,21 +84,36 @@ def require_compiled(transport: Transport | None, mesh: Mesh | None, error: Exce
 
 def _difference_text(programs: Programs, transport: Transport, mesh: Mesh, differing: list[int]) -> str:
     """Every rank's plan is gathered as text, so that each rank can name the first line that differs."""
-    texts = _gather_texts(programs.as_text(), transport, mesh)
+    texts = gather_texts(programs.as_text(), transport, mesh)
     return (
         f"the ranks planned different steps: global rank {differing[0]} differs from rank 0 in "
-        f"{_first_difference(texts[0], texts[differing[0]])}. Call "
+        f"{first_difference(texts[0], texts[differing[0]])}. Call "
         "train_step with the same arguments, and the step with batches of the same shapes, on every rank."
     )
 
 
-def _first_difference(one: str, other: str) -> str:
-    """The first line in which two texts differ, of both."""
+def first_difference(one: str, other: str) -> str:
+    """The first line in which two texts differ, of both.
+
+    Args:
+        one, other: the texts.
+
+    Example:
+        >>> first_difference("a\\nb", "a\\nc")
+        "'b' and 'c'"
+    """
     pairs = zip_longest(one.splitlines(), other.splitlines(), fillvalue="")
     return next((f"{a!r} and {b!r}" for a, b in pairs if a != b), "types, layout or regions")[:600]
 
 
-def _gather_texts(text: str, transport: Transport, mesh: Mesh) -> list[str]:
+def gather_texts(text: str, transport: Transport, mesh: Mesh) -> list[str]:
+    """A text of every rank, in the order of the ranks; all of them call it.
+
+    Args:
+        text: this rank's.
+        transport: to the others.
+        mesh: all ranks.
+    """
     raw = text.encode()
     sizes = [int(s) for s in transport.all_gather_start(torch.tensor([len(raw)], device=mesh.device), "world").wait()]
     padded = torch.frombuffer(bytearray(raw.ljust(max(sizes), b"\n")), dtype=torch.uint8).to(mesh.device)

@@ -13,6 +13,7 @@ from funpipe.graphs.step import Step
 from funpipe.programs.graph_of import graph_of
 from funpipe.programs.program import Programs
 from funpipe.runtime.engine import Engine
+from funpipe.runtime.guarding import require_unguarded
 from funpipe.runtime.leaves_of_state import is_unused, state_names
 from funpipe.runtime.metrics import Metrics, Results
 from funpipe.runtime.state import State
@@ -28,6 +29,7 @@ def as_graph(engine: Engine, updates: Updates = "node") -> Step:
         updates: as for `programs.graph_of`.
     """
     model, lowered = engine.first()
+    require_unguarded(lowered.origin.traced)
     setup, programs = engine.setup, lowered.all
     graph = graph_of(programs, setup.rank, setup.optimizer, lowered.origin.traced.consts, updates)
     kept = {f"state.{n}": programs.types[n] for n in _unused_buffers(programs, setup.rank)}

@@ -22,8 +22,8 @@ def evaluation(setup: Setup, train: Engine, batch: Tree) -> Engine:
     model, lowered = train.first()
     table = forwards(setup, lowered.schedule)
     cutter = train.follow()
-    engine = Engine(setup, False, cutter, table, lowered.all.layout, transport=train.transport)
-    params, held = model.tree
+    engine = Engine(setup, False, cutter, table, lowered.all.layout, transport=train.transport, key=train.key)
+    params, held = model.values or (model.tree[0], train.buffers_with_values())
     require_held(cutter.holders, engine.prepare(params, batch, held, model.device)[1].stages)
     return engine
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from funpipe.backends import Executable, Request, compile
 from funpipe.backends.compiled import CudaGraph
 from funpipe.backends.installed import Endpoint, install, new_handle, uninstall
+from funpipe.backends.sizes import Sizes
 from funpipe.backends.transport import Transport
 from funpipe.optim import Optimizer
 from funpipe.programs.program import Programs
@@ -35,6 +36,7 @@ class Job:
         cuda_graph: whether the step becomes a CUDA graph.
         mesh, transport: to the other ranks; None where there are none.
         device: where the step runs; None: not known.
+        sizes: that it is compiled for batches of every size; None: for its own.
     """
 
     programs: Programs
@@ -46,6 +48,7 @@ class Job:
     mesh: Mesh | None = None
     transport: Transport | None = None
     device: torch.device | None = None
+    sizes: Sizes | None = None
 
 
 def compile_everywhere(job: Job) -> Executable:
@@ -109,7 +112,7 @@ def _together(job: Job, handle: int) -> Executable:
 
 def _compiled(job: Job, handle: int) -> Executable:
     progress = Progress(dist.get_rank() if job.mesh is not None else 0)
-    request = Request(job.rank, handle, job.fuse, progress, job.cuda_graph)
+    request = Request(job.rank, handle, job.fuse, progress, job.cuda_graph, job.sizes)
     try:
         with no_collecting(), on(job.device):
             example = _example(job) if job.fuse else []  # real memory, which nothing else reads

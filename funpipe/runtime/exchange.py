@@ -1,6 +1,7 @@
 """Whole trees from what the ranks hold, and each rank's part of whole trees."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 import torch
@@ -9,32 +10,53 @@ from torch import Tensor
 from funpipe._errors import StateError
 from funpipe._typing import TensorType
 from funpipe.functional.tree import check_same
+from funpipe.programs.layout import Layout
 from funpipe.programs.program import Programs
+from funpipe.programs.slot_values import split_name
 from funpipe.runtime.engine import Engine, require_state
+from funpipe.runtime.key_of_state import saved_key
 from funpipe.runtime.leaves_of_state import Named, buffers, fill, leaves, slots
+from funpipe.runtime.scale_of_state import saved_scale, scale_of
 from funpipe.runtime.state import State
 
 
 def gather_params(engine: Engine, values: Named) -> Named:
     """All parameters by name, copies, on every rank."""
-    _, lowered = engine.first()
-    mine = leaves(lowered.all.layout, values)
-    homes = {n: _home_of_leaf(lowered.all, n) for n in engine.first()[0].params}
-    return _gathered(engine, mine, homes, engine.first()[0].params)
+    model, lowered = engine.first()
+    return gather_named(engine, leaves(lowered.all.layout, values), model.params)
 
 
-def gather_gradients(engine: Engine, found: Named) -> Named:
-    """The gradients of all parameters by name, zeros where there is none, on every rank."""
+def gather_named(engine: Engine, mine: Mapping[str, Tensor], types: Mapping[str, TensorType]) -> Named:
+    """What the ranks that own some parameters have under their names, copies, on every rank.
+
+    Args:
+        engine: of a step that has a state.
+        mine: what this rank has, by the parameter's name.
+        types: of the wanted parameters.
+    """
+    programs = engine.first()[1].all
+    return _gathered(engine, mine, {n: _home_of_leaf(programs, n) for n in types}, types)
+
+
+def gather_gradients(engine: Engine, found: Named, only: Collection[str] | None = None) -> Named:
+    """The gradients of all parameters, or of some, by name, zeros where there is none, on every rank."""
     model, lowered = engine.first()
     flat = {n.replace("grad.", "bucket.", 1): t for n, t in found.items() if n.startswith("grad.")}
     mine = leaves(lowered.all.layout, flat)
     trained = {s.leaf for b in lowered.all.layout.buckets for s in b.slots}
     homes = {n: _home_of_leaf(lowered.all, n) for n in model.params if n in trained}
-    known = _gathered(engine, mine, homes, model.params)
-    zeros = {
-        n: torch.zeros(k.shape, dtype=k.dtype, device=model.device) for n, k in model.params.items() if n not in known
-    }
+    types = _reduced(engine, {n: k for n, k in model.params.items() if only is None or n in only})
+    homes = {n: home for n, home in homes.items() if n in types}
+    known = _gathered(engine, mine, homes, types)
+    zeros = {n: torch.zeros(k.shape, dtype=k.dtype, device=model.device) for n, k in types.items() if n not in known}
     return known | zeros
+
+
+def _reduced(engine: Engine, types: Mapping[str, TensorType]) -> dict[str, TensorType]:
+    """The types of gradients of parameters."""
+    policy = engine.setup.precision
+    floating = {n: k for n, k in types.items() if policy is not None and k.dtype.is_floating_point}
+    return dict(types) | {n: replace(k, dtype=policy.reduced(k.dtype)) for n, k in floating.items() if policy}
 
 
 def gather_buffers(engine: Engine, values: Named) -> Named:
@@ -45,7 +67,11 @@ def gather_buffers(engine: Engine, values: Named) -> Named:
 
 
 def _gathered(
-    engine: Engine, mine: Named, homes: dict[str, int], types: Mapping[str, TensorType], replicas: bool = False
+    engine: Engine,
+    mine: Mapping[str, Tensor],
+    homes: dict[str, int],
+    types: Mapping[str, TensorType],
+    replicas: bool = False,
 ) -> Named:
     mesh, transport, device = engine.setup.mesh, engine.transport, engine.first()[0].device
     found: Named = {}
@@ -81,12 +107,15 @@ def state_dict(engine: Engine, state: State) -> dict[str, object]:
     lowered = engine.first()[1]
     require_state(state).require(lowered.signature)
     layout = lowered.all.layout
-    return {
+    scale = scale_of(state.values)
+    kept: dict[str, object] = {
         "params": leaves(layout, state.values),
         "optimizer": slots(layout, state.values),
         "buffers": buffers(state.values),
         "step": state.step,
     }
+    kept |= {"scale": scale} if scale else {}
+    return kept | ({"key": state.values["key"]} if "key" in state.values else {})
 
 
 def loaded(engine: Engine, state: State, saved: Mapping[str, object]) -> State:
@@ -107,12 +136,21 @@ def loaded(engine: Engine, state: State, saved: Mapping[str, object]) -> State:
         if kind == "bucket":
             values[name] = fill(layout.bucket(rest), params, model.device)
         elif kind == "slot":
-            path, _, bucket = rest.rpartition(".")
-            values[name] = fill(layout.bucket(bucket), parts[path], model.device)
+            values[name] = _slot(layout, name, parts, model.device)
         elif kind in ("leaf", "buffer"):
             values[name] = (params if kind == "leaf" else held)[rest].detach().to(model.device, copy=True).contiguous()
+    values |= saved_scale(template, saved, model.device) | saved_key(template, saved, model.device)
     values["step"] = torch.tensor(_step_of(saved), dtype=torch.int64, device="cpu")
     return State(values, state.signature)
+
+
+def _slot(layout: Layout, value: str, parts: Mapping[str, Named], device: torch.device) -> Tensor:
+    """The value of a slot: flat, or the leaf's own where the update is of leaves."""
+    name, bucket = split_name(value)
+    path, _, leaf = name.partition(":")
+    if layout.bucket(bucket).scope == "element":
+        return fill(layout.bucket(bucket), parts[path], device)
+    return parts[path][leaf].detach().to(device, copy=True).contiguous()
 
 
 def _step_of(saved: Mapping[str, object]) -> int:

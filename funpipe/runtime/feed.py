@@ -15,13 +15,17 @@ class Feed:
         inputs: names of the program's inputs, in order.
         types: of all values of the programs.
         consts: tensors that the loss function closes over, by name.
+        replica: the number of this one.
     """
 
-    def __init__(self, inputs: Sequence[str], types: Mapping[str, TensorType], consts: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, inputs: Sequence[str], types: Mapping[str, TensorType], consts: Mapping[str, Tensor], replica: int = 0
+    ) -> None:
         self.inputs = inputs
         named = [(n, *n.partition(".")[::2]) for n in inputs]
         self.batch = [(n, leaf, types[n].stride) for n, kind, leaf in named if kind == "batch"]
         self.consts = [(n, consts[leaf], types[n].stride) for n, kind, leaf in named if kind == "const"]
+        self.replica = torch.tensor(replica, device="cpu")
 
     def __call__(self, state: Mapping[str, Tensor], batch: Mapping[str, Tensor], device: torch.device) -> list[Tensor]:
         """The inputs of one step.
@@ -33,6 +37,8 @@ class Feed:
         """
         given = {n: _placed(batch[leaf], stride, device) for n, leaf, stride in self.batch}
         given |= {n: _placed(const, stride, device) for n, const, stride in self.consts}
+        if "replica" in self.inputs:  # always the same tensor: a recorded step reads it where it was
+            self.replica = given["replica"] = self.replica.to(device)
         return [given[n] if n in given else state[n] for n in self.inputs]
 
 

@@ -5,8 +5,11 @@ from functools import cached_property
 
 import torch
 
+from funpipe._errors import CompileError
 from funpipe._typing import Tree
 from funpipe.backends import Executable
+from funpipe.backends.compiled import CudaGraph
+from funpipe.backends.sizes import Sizes
 from funpipe.backends.transport import Transport
 from funpipe.passes import default_passes, optimize
 from funpipe.programs.layout import Layout
@@ -19,7 +22,7 @@ from funpipe.runtime.metrics import Metrics, Results
 from funpipe.runtime.profiling.profile import Profile
 from funpipe.runtime.setup import Setup
 from funpipe.runtime.state import State
-from funpipe.schedules import Table
+from funpipe.schedules import Table, forward_only
 from funpipe.stages import Cutter, Stage, partition, rematerialise
 from funpipe.stages import resolve as resolve_stages
 from funpipe.stages.costs import bytes_of, flops_of
@@ -38,6 +41,7 @@ class TracedStep:
         transport: to the other ranks, or None.
         cutter, table, layout: how to cut, the schedule, and where the parameters live already, in place of what the
             setup says; for evaluations, and for batches of another size.
+        keyed: whether the state has a key.
     """
 
     setup: Setup
@@ -48,6 +52,7 @@ class TracedStep:
     cutter: Cutter | None = None
     table: Table | None = None
     layout: Layout | None = None
+    keyed: bool = False
 
     def as_text(self) -> str:
         """The graph with module paths and source lines."""
@@ -66,7 +71,7 @@ class TracedStep:
         cutter = self.cutter or resolve_stages(setup.stages, self.traced, setup.num_stages())
         cuts = cutter(self.traced)
         stages = rematerialise(partition(self.traced, cuts), setup.remat)
-        table = self.table or setup.table(len(stages))
+        table = self.table or self._table(len(stages))
         programs = lower(
             self.traced,
             stages,
@@ -76,9 +81,15 @@ class TracedStep:
             batch_dims=self.batch_dims,
             mean_buffers=setup.buffers == "mean",
             layout=self.layout,
+            keyed=self.keyed,
         )
         programs = optimize(programs, (*default_passes, *setup.passes))
         return LoweredStep(self, stages, table, programs, cuts)
+
+    def _table(self, num_stages: int) -> Table:
+        """The schedule's table; its forwards alone for a graph that has no backward."""
+        table = self.setup.table(num_stages)
+        return table if self.traced.gradients else forward_only(table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +139,7 @@ class LoweredStep:
             for s in self.stages
         ]
 
-    def compile(self) -> "CompiledStep":
+    def compile(self, sizes: Sizes | None = None) -> "CompiledStep":
         """Compiles this rank's program ahead of time; all ranks call it, and all of them wait for the slowest.
 
         Nothing is communicated but a check that all planned the same before, and whether all were compiled after: what
@@ -148,12 +159,23 @@ class LoweredStep:
             setup.backend,
             setup.optimizer,
             fuse=setup.numerics == "fast",
-            cuda_graph=setup.cuda_graph,
+            cuda_graph=_cuda_graph(setup, origin.traced.opaque),
             mesh=setup.mesh,
             transport=origin.transport,
             device=origin.device,
+            sizes=sizes,
         )
         return CompiledStep(self, compile_everywhere(job))
+
+
+def _cuda_graph(setup: Setup, opaque: tuple[str, ...]) -> CudaGraph:
+    """Whether the step may become a CUDA graph: Python that is called in it would not run when that is replayed."""
+    if opaque and setup.cuda_graph is True:
+        raise CompileError(
+            f"cuda_graph=True, but the module {opaque[0] or 'itself'!r} could not be traced and is called in Python: "
+            "leave cuda_graph='auto', which makes graphs where it can."
+        )
+    return False if opaque else setup.cuda_graph
 
 
 def _signature(programs: Programs, setup: Setup) -> str:
@@ -161,7 +183,9 @@ def _signature(programs: Programs, setup: Setup) -> str:
     buckets = [f"{b.name}: {s.leaf} at {s.offset} shape {s.shape}" for b in programs.layout.buckets for s in b.slots]
     loose = [f"loose {n} {programs.types[f'leaf.{n}']} on stages {on}" for n, on in programs.layout.loose.items()]
     held = [f"{n} {kind}" for n, kind in programs.types.items() if n.startswith("buffer.")]
-    return "\n".join([f"optimizer {setup.optimizer}", f"mesh {setup.shape} rank {setup.rank}", *buckets, *loose, *held])
+    scale = [f"scale {setup.precision.scale}"] if setup.precision and setup.precision.scale else []
+    made_for = [f"optimizer {setup.optimizer}", *scale, f"mesh {setup.shape} rank {setup.rank}"]
+    return "\n".join([*made_for, *buckets, *loose, *held])
 
 
 _COUNTS = (("flops", flops_of), ("bytes", bytes_of))
@@ -191,7 +215,8 @@ class CompiledStep:
     @cached_property
     def feed(self) -> Feed:
         """How the step's inputs are taken from a state and a batch."""
-        return Feed(self.program.inputs, self.lowered.all.types, self.lowered.origin.traced.consts)
+        mesh, traced = self.lowered.origin.setup.mesh, self.lowered.origin.traced
+        return Feed(self.program.inputs, self.lowered.all.types, traced.consts, mesh.dp_rank if mesh else 0)
 
     @property
     def program(self) -> Program:

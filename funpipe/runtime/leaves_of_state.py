@@ -1,22 +1,24 @@
 """Between a rank's state values (flat buckets) and leaves by name."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from funpipe._errors import StateError
+from funpipe.functional.deferred import is_deferred, made
 from funpipe.optim import Optimizer
-from funpipe.optim.members import initial_state
 from funpipe.programs.layout import Bucket, Layout
 from funpipe.programs.program import Program, Programs
+from funpipe.programs.slot_values import by_leaf, slots_of, split_name
 
 Named = dict[str, Tensor]
 
 
 def state_names(program: Program) -> list[str]:
     """The names of a program's inputs that belong to the state."""
-    return [n for n in program.inputs if n.split(".")[0] in ("bucket", "slot", "leaf", "step", "buffer")]
+    kinds = ("bucket", "slot", "leaf", "step", "key", "scale", "buffer")
+    return [n for n in program.inputs if n.split(".")[0] in kinds]
 
 
 def fill(bucket: Bucket, leaves: Mapping[str, Tensor], device: torch.device) -> Tensor:
@@ -38,7 +40,7 @@ def fill(bucket: Bucket, leaves: Mapping[str, Tensor], device: torch.device) -> 
     """
     flat = torch.zeros(bucket.size, dtype=bucket.dtype, device=device)
     for slot in bucket.slots:
-        slot.view(flat).copy_(leaves[slot.leaf].detach())
+        slot.view(flat).copy_(made(leaves[slot.leaf]).detach())
     return flat
 
 
@@ -58,15 +60,16 @@ def initial_values(
         kind, _, rest = name.partition(".")
         if kind == "bucket":
             values[name] = fill(programs.layout.bucket(rest), params, device)
-            values |= initial_slots(optimizer, rest, values[name], programs.layout.bucket(rest).label)
+            values |= initial_slots(optimizer, programs.layout.bucket(rest), values[name])
         elif kind == "leaf":
-            values[name] = params[rest].detach().to(device, copy=True).contiguous()
+            dtype = programs.types[name].dtype
+            values[name] = made(params[rest]).detach().to(device, dtype, copy=True).contiguous()
         elif kind == "buffer":
-            values[name] = buffers[rest].detach().to(device, copy=True).contiguous()
+            values[name] = made(buffers[rest]).detach().to(device, copy=True).contiguous()
     values["step"] = torch.zeros((), dtype=torch.int64, device="cpu")
     if program.rank == 0:
         values |= {
-            f"buffer.{n}": b.detach().to(device, copy=True) for n, b in buffers.items() if is_unused(programs, n)
+            f"buffer.{n}": made(b).detach().to(device, copy=True) for n, b in buffers.items() if is_unused(programs, n)
         }
     return values
 
@@ -76,35 +79,35 @@ def is_unused(programs: Programs, buffer: str) -> bool:
     return not any(f"buffer.{buffer}" in p.inputs for p in programs.programs)
 
 
-def initial_slots(optimizer: Optimizer | None, bucket: str, flat: Tensor, label: Hashable = None) -> Named:
+def initial_slots(optimizer: Optimizer | None, bucket: Bucket, flat: Tensor) -> Named:
     """The optimizer's slots of a bucket, by the names that programs use.
 
     Args:
         optimizer: None has none.
-        bucket: the name of the bucket.
+        bucket: the bucket.
         flat: its parameters.
-        label: that the optimizer gives to its leaves.
 
     Returns:
-        New tensors, `slot.PATH.BUCKET`.
+        New tensors: `slot.PATH.BUCKET`, or one for each leaf, `slot.PATH:LEAF.BUCKET`, where the update is of leaves.
 
     Example:
         >>> from funpipe.optim import sgd
-        >>> list(initial_slots(sgd(0.1, momentum=0.9), "s0_float32", torch.zeros(4)))
+        >>> from funpipe.programs.layout import Slot
+        >>> bucket = Bucket("s0_float32", 0, torch.float32, None, (Slot("w", 0, (2,)),), 4)
+        >>> list(initial_slots(sgd(0.1, momentum=0.9), bucket, torch.zeros(4)))
         ['slot.momentum.s0_float32']
     """
-    from funpipe.functional.tree import named_leaves
-
-    state = initial_state(optimizer, label, {bucket: flat}) if optimizer else {}
-    return {f"slot.{name}": slot for name, slot in named_leaves(state)[0].items()}
+    found = slots_of(optimizer, bucket, flat) if optimizer else {}
+    return {f"slot.{name}.{bucket.name}": slot for name, slot in found.items()}
 
 
 def _require_values(leaves: Named, what: str) -> None:
     for name, leaf in leaves.items():
-        if leaf.device.type == "meta":
+        if leaf.device.type == "meta" and not is_deferred(leaf):
             raise StateError(
                 f"{what}: leaf {name!r} is on the meta device and has no values: give it values first "
-                "(module.to_empty(device=...) and an initialization), or use step.trace for shapes alone."
+                "(fp.init(module_fn, key) gives them on each rank, or module.to_empty(device=...) and an "
+                "initialization), or use step.trace for shapes alone."
             )
 
 
@@ -122,8 +125,13 @@ def buffers(values: Named) -> Named:
 
 def slots(layout: Layout, values: Named) -> dict[str, Named]:
     """A rank's optimizer slots: for each slot's path its leaves by name, as views."""
-    paths = dict.fromkeys(n.removeprefix("slot.").rpartition(".")[0] for n in values if n.startswith("slot."))
-    return {path: dict(_views(layout, values, f"slot.{path}.")) for path in paths}
+    found: dict[str, Named] = {}
+    for value, tensor in values.items():
+        if value.startswith("slot."):
+            name, bucket = split_name(value)
+            for path, leaf, slot in by_leaf(layout.bucket(bucket), name, tensor):
+                found.setdefault(path, {})[leaf] = slot
+    return found
 
 
 def _views(layout: Layout, values: Named, prefix: str) -> Iterator[tuple[str, Tensor]]:

@@ -6,19 +6,24 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from funpipe._errors import FunpipeTypeError, MeshError, ScheduleError
 from funpipe._typing import MeshShape, Tree
 from funpipe.backends.compiled import CudaGraph
 from funpipe.backends.registry import check_backend
 from funpipe.functional.batch_spec import check_count
+from funpipe.functional.precision import Precision
+from funpipe.functional.random.keys import key as random_key
 from funpipe.optim import Optimizer
 from funpipe.passes.base import Pass
+from funpipe.runtime.max_shapes import check_max_shapes
 from funpipe.runtime.mesh import Mesh
 from funpipe.runtime.stage_counts import fewest_stages, nearest_counts, ranks_with
 from funpipe.schedules import FromTable, Schedule, Table, merge, resolve
 from funpipe.stages import Cutter, Remat
 from funpipe.stages.remat import check_remat
+from funpipe.tracing.ways import WAYS, Way
 
 Numerics = Literal["exact", "fast"]
 
@@ -41,6 +46,11 @@ class Setup:
         remat: what each stage's backward computes again: one choice for all, or one for each.
         cuda_graph: whether the step becomes a CUDA graph; `"auto"`: where it can.
         passes: over the programs, behind those that every step goes through.
+        precision: the dtypes of the step; None: those of the leaves.
+        trace: the ways to trace that may be tried.
+        key: of the random numbers, a seed or a key; None: there are none.
+        max_shapes: how many compiled steps are kept.
+        dynamic: the dimension of each leaf of the batch whose size changes; None: of none.
     """
 
     loss_fn: Callable[..., Any]
@@ -56,12 +66,19 @@ class Setup:
     remat: Remat | Sequence[Remat] = "none"
     cuda_graph: CudaGraph = "auto"
     passes: tuple[Pass, ...] = ()
+    precision: Precision | None = None
+    trace: Way = "auto"
+    key: int | Tensor | None = None
+    max_shapes: int = 8
+    dynamic: Tree = None
 
     def __post_init__(self) -> None:
         check_count(self.num_microbatches)
         check_backend(self.backend)
         check_remat(self.remat)
+        check_max_shapes(self.max_shapes)
         _check_words(self)
+        self.key_of()
         if self.optimizer is not None and not isinstance(self.optimizer, Optimizer):
             raise FunpipeTypeError(
                 f"the optimizer is of type {type(self.optimizer).__name__}; pass one of funpipe.optim, such as "
@@ -77,6 +94,15 @@ class Setup:
                 f"mesh is None, but there are {dist.get_world_size()} processes, and each would train the whole model "
                 "by itself: pass mesh=fp.mesh(pp=..., dp=...)."
             )
+
+    def key_of(self, given: int | Tensor | None = None) -> Tensor | None:
+        """The key of a state: the one that is given, else the step's own.
+
+        Raises:
+            FunpipeTypeError: it is neither a seed nor a key.
+        """
+        seed = self.key if given is None else given
+        return None if seed is None else random_key(seed)
 
     @property
     def shape(self) -> MeshShape:
@@ -148,10 +174,16 @@ def _check_words(setup: Setup) -> None:
         ("numerics", setup.numerics, ("exact", "fast")),
         ("buffers", setup.buffers, ("first", "mean")),
         ("cuda_graph", setup.cuda_graph, ("auto", True, False)),
+        ("trace", setup.trace, WAYS),
     ):
         # 1 equals True, and is not it: what asks `is True` later would take it for "auto".
         if not any(isinstance(value, type(word)) and value == word for word in allowed):
             raise FunpipeTypeError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}.")
+    if setup.dynamic is not None and (setup.backend != "step" or setup.numerics != "exact"):
+        raise FunpipeTypeError(
+            f"dynamic is {setup.dynamic!r}, but backend={setup.backend!r} with numerics={setup.numerics!r} compiles "
+            'for the sizes of each batch, if at all: use backend="step" with numerics="exact", or leave dynamic out.'
+        )
     if setup.cuda_graph is True and setup.backend != "step":
         raise FunpipeTypeError(
             f'cuda_graph=True, but backend={setup.backend!r} walks the program on the host: use backend="step", or '

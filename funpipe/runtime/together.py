@@ -4,11 +4,14 @@ Before a step, one number goes round: a hash of the batch's shapes, or that this
 after its first message may leave messages under way, so its transport is not used again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from torch import Tensor
+
 from funpipe._errors import BatchError, FunpipeError
-from funpipe.runtime.inputs import BatchInputs
+from funpipe.runtime.agreement import first_difference, gather_texts
+from funpipe.runtime.inputs import BatchInputs, Seen, digest_of
 from funpipe.runtime.mesh import Mesh
 from funpipe.runtime.transports import Distributed
 
@@ -54,22 +57,60 @@ def telling(transport: Distributed | None) -> Iterator[None]:
         raise
 
 
-def require_same_batches(inputs: BatchInputs, transport: Distributed | None) -> None:
+def require_same_batches(inputs: BatchInputs, transport: Distributed | None, seen: Sequence[Seen] = ()) -> None:
     """Raises on every rank unless all of them got a batch, and of the same shapes.
 
     Args:
         inputs: this rank's batch.
         transport: to the others; None where there are none.
+        seen: the values that were read out of it in Python; all ranks have to agree on them.
 
     Raises:
-        BatchError: a rank cannot go on, or has other shapes; it is named.
+        BatchError: a rank cannot go on, has other shapes, or reads other values; it is named.
     """
-    odd = _odd_rank(inputs.digest, transport)
+    odd = _odd_rank(_digest_with(inputs, seen), transport)
+    if odd is not None and transport is not None:
+        other = _odd_rank(inputs.digest, transport)
+        if other is None:
+            raise BatchError(_values_text(seen, transport, odd))
+        odd = other
     if odd is not None:
         raise BatchError(
             f"batch: global rank {odd} got a batch of other shapes than rank 0 in the same step: pass every rank a "
             "batch of the same sizes, for instance by dropping or padding (fp.microbatch.pad) the last one."
         )
+
+
+def require_same_key(key: Tensor | None, transport: Distributed | None) -> None:
+    """Raises on every rank unless all of them have the same key: what they draw would depend on who draws it.
+
+    Args:
+        key: of this rank's step, or None.
+        transport: to the others; None where there are none.
+
+    Raises:
+        BatchError: the key of a rank is another one.
+    """
+    odd = _odd_rank(0 if key is None else digest_of(("key", int(key))), transport) if transport else None
+    if odd is not None:
+        raise BatchError(
+            f"key: global rank {odd} got another key than rank 0: pass every rank the same, as in key=0. Replicas draw "
+            "other numbers from one key, for a microbatch is counted over the global batch."
+        )
+
+
+def _digest_with(inputs: BatchInputs, seen: Sequence[Seen]) -> int:
+    return digest_of((inputs.digest, *((s.text, s.value) for s in seen))) if seen else inputs.digest
+
+
+def _values_text(seen: Sequence[Seen], transport: Distributed, odd: int) -> str:
+    """Every rank's values are gathered as text, so that each rank can name the first that differs."""
+    texts = gather_texts("\n".join(f"{s.value} at {s.source}" for s in seen), transport, transport.mesh)
+    return (
+        f"batch: the loss function reads a tensor's value in Python, and the ranks disagree on it: global rank {odd} "
+        f"differs from rank 0 in {first_difference(texts[0], texts[odd])}. All ranks run one graph: use torch.where or "
+        "a mask in the loss function, or pass every rank batches that agree on the value."
+    )
 
 
 def require_same_call(number: int, name: str, transport: Distributed | None) -> None:

@@ -5,7 +5,7 @@ import torch
 
 import funpipe as fp
 from funpipe._errors import TransportError
-from funpipe.runtime.together import breaking, transport_of
+from funpipe.runtime.together import breaking, require_same_key, transport_of
 
 
 @pytest.fixture
@@ -34,3 +34,12 @@ def test_an_interrupted_step_ends_the_use_of_the_mesh(alone):
         raise KeyboardInterrupt
     with pytest.raises(TransportError, match="did not finish.*start the processes again"):
         transport.all_gather_start(torch.zeros(1), "world")
+
+
+def test_keys_are_compared_where_there_are_others():
+    require_same_key(torch.tensor(3), None)
+
+
+def test_one_rank_agrees_with_itself(alone):
+    require_same_key(torch.tensor(3), transport_of(alone))
+    require_same_key(None, transport_of(alone))

@@ -6,10 +6,11 @@ SHARES: dict[str, tuple[str, ...]] = {
     "compute": (
         *("F", "B", "I", "W", "overlap"),
         *("slice", "zero", "accumulate", "flatten", "scale", "squares", "reduce", "constant", "free", "start", "end"),
+        *("keys", "cast", "overflow"),
     ),
     "communication": ("send", "post_recv", "all_reduce"),
     "bubble": ("wait_recv", "wait_send"),
-    "update": ("update", "store"),
+    "update": ("update", "store", "rescale", "choose"),
     "host": ("before", "after"),
 }
 """What each kind of event counts as."""

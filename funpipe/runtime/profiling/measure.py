@@ -9,8 +9,10 @@ import torch.distributed as dist
 from funpipe._errors import BatchError
 from funpipe._typing import Tree
 from funpipe.backends.timed import Timed, timed
+from funpipe.functional.fixed import FixedType
 from funpipe.functional.tree import place
 from funpipe.runtime.engine import Engine, Model, advance, require_state
+from funpipe.runtime.guarding import Guarded
 from funpipe.runtime.inputs import BatchInputs
 from funpipe.runtime.ladder import CompiledStep
 from funpipe.runtime.metrics import Metrics
@@ -35,10 +37,13 @@ def measure(engine: Engine, state: State, batch: Tree) -> tuple[State, Metrics, 
         What the step returns, and the profile of all ranks.
     """
     model, lowered = engine.first()
-    compiled, inputs = engine.step_for(batch, lambda: require_state(state).require(lowered.signature))
+    compiled, _ = engine.step_for(
+        batch, lambda: require_state(state).require(lowered.signature), getattr(state, "values", None)
+    )
     clock = clocks.clock_of(model.device)
     watched = timed(compiled.executable, clock)
-    watching = replace(engine, compiled={inputs.key: compiled.with_executable(watched.executable)})
+    timing = compiled.with_executable(watched.executable)
+    watching = replace(engine, compiled={k: timing if c is compiled else c for k, c in engine.compiled.items()})
     rounds = clocks.told(engine.transport)  # also brings the ranks together, so that none waits for another's compile
     begin = clock()
     state, metrics = advance(watching, state, batch)
@@ -86,15 +91,42 @@ def engine_of(compiled: CompiledStep, batch: Tree) -> Engine:
     with telling(transport):
         inputs = BatchInputs.of(batch, origin.setup.num_microbatches, origin.setup.batch_spec)
         _require_same(inputs, compiled)
+        guarded = _guarded(inputs, compiled)
     model = Model({}, {}, frozenset(), (None, None), inputs, (None, None), origin.device)
     return Engine(
-        origin.setup, model=model, transport=transport, lowered=compiled.lowered, compiled={inputs.key: compiled}
+        origin.setup,
+        model=model,
+        transport=transport,
+        lowered=compiled.lowered,
+        compiled={guarded.first: compiled},
+        guarded=guarded,
     )
 
 
+def _guarded(inputs: BatchInputs, compiled: CompiledStep) -> Guarded:
+    """The one trace, which must hold for the batch."""
+    origin = compiled.lowered.origin
+    guarded = Guarded()
+    first = guarded.start(inputs, origin.traced.guards, origin.setup.num_microbatches)
+    for seen, guard in zip(first.seen, origin.traced.guards, strict=False):
+        if seen.value != repr(guard.value):
+            raise BatchError(
+                f"batch: the loss function reads {seen.value} at {seen.source}, but the step was compiled for "
+                f"{guard.value!r}: use step.profile(state, batch), which compiles for others."
+            )
+    return guarded
+
+
 def _require_same(inputs: BatchInputs, compiled: CompiledStep) -> None:
-    types = compiled.lowered.all.types
+    types, values = compiled.lowered.all.types, compiled.lowered.origin.traced.fixed
     for name, kind in inputs.key:
+        if isinstance(kind, FixedType):
+            if values[name] != kind:
+                raise BatchError(
+                    f"batch: {place(name)} is {kind}, but the step was compiled for {values[name]}: pass that value, "
+                    "or use step.profile(state, batch), which compiles for others."
+                )
+            continue
         wanted = types.get(f"batch.{name}")
         if wanted is not None and (wanted.shape, wanted.dtype) != (kind.shape, kind.dtype):
             raise BatchError(

@@ -5,7 +5,7 @@ import pytest
 from funpipe import optim
 from funpipe.passes import optimize
 from funpipe.programs.instructions import PostRecv, Send, WaitRecv, WaitSend
-from funpipe.programs.text import instruction_text
+from funpipe.programs.text import _KINDS, instruction_text
 from funpipe.runtime.profiling.event import SHARES
 from funpipe.runtime.profiling.events import Events, word_of
 from funpipe.schedules import Table
@@ -38,6 +38,12 @@ def test_there_is_one_for_each_part_and_one_on_either_side(programs, rank):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_every_kind_counts_as_something(programs, rank):
     assert {e.share for e in events_of(programs, rank)} <= set(SHARES)
+
+
+def test_every_instruction_counts_as_something():
+    """`run` is told by the kind of its task."""
+    words = set(_KINDS) - {"run"}
+    assert words <= {kind for kinds in SHARES.values() for kind in kinds}
 
 
 @pytest.mark.parametrize("rank", [0, 1])
