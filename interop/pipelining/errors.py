@@ -15,6 +15,10 @@ class PipeRuntimeError(FunpipeError, RuntimeError):
     """A call that cannot be made in this state, or a stage that failed while it ran."""
 
 
+class Untraceable(PipeRuntimeError):
+    """A stage computes with values read out of tensors, so that no program can be made of it."""
+
+
 class PipeAssertionError(FunpipeError, AssertionError):
     """Values, actions or schedules that contradict each other."""
 

@@ -1,11 +1,13 @@
 """Trees of this layer: optree's containers, and those that users have registered with torch.
 
 Whoever comes from torch may pass a dataclass of `torch.export.register_dataclass`, or another container that torch
-knows. optree learns of such a type when one turns up.
+knows. optree learns of such a type when one turns up, and of the dataclasses of models that are captured.
 """
 
+import dataclasses
+import pickle
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import optree
@@ -96,9 +98,75 @@ def broadcast(prefix: Any, tree: Any) -> list[Any] | None:
         return None  # the caller knows what the two are called, and says so
 
 
+def packed(structure: PyTreeSpec) -> tuple[tuple[type, ...], bytes]:
+    """A structure as what pickles, for a process that has not seen its containers yet.
+
+    Args:
+        structure: As `flatten` gave it.
+
+    Returns:
+        The types of its containers, and the structure itself.
+
+    Example:
+        >>> structure = flatten({"a": [1]})[1]
+        >>> unpacked(packed(structure)) == structure
+        True
+    """
+    return tuple(dict.fromkeys(_types(structure))), pickle.dumps(structure)
+
+
+def unpacked(pack: tuple[tuple[type, ...], bytes]) -> PyTreeSpec:
+    """The structure; types that only torch knows here are learned.
+
+    Args:
+        pack: As `packed` gave it.
+    """
+    types, text = pack
+    _learn_types(set(types))
+    for kind in types:
+        if dataclasses.is_dataclass(kind):
+            learn_dataclass(kind)
+    return pickle.loads(text)
+
+
+def learn_dataclass(kind: type) -> None:
+    """Makes a dataclass a container here, and nowhere else.
+
+    Args:
+        kind: it; one that is a container already stays what it is.
+
+    Example:
+        >>> Pair = dataclasses.make_dataclass("Pair", ["x", "y"])
+        >>> learn_dataclass(Pair)
+        >>> flatten(Pair(1, 2))[0]
+        [1, 2]
+    """
+    names = [field.name for field in dataclasses.fields(kind)]
+    if _learn_types({kind}):
+        return
+    with _learning:
+        if kind not in _learned:
+            _register(
+                kind,
+                lambda container: ([getattr(container, name) for name in names], tuple(names)),
+                lambda children, _: kind(**dict(zip(names, children, strict=True))),
+            )
+
+
+def _types(structure: PyTreeSpec) -> Iterator[type]:
+    if structure.type is not None:
+        yield structure.type
+    for child in structure.children():
+        yield from _types(child)
+
+
 def _learn(leaves: Iterable[Any]) -> bool:
     """Whether one of the leaves is a container that only torch knew when the tree was taken apart."""
-    odd = {type(leaf) for leaf in leaves} - PLAIN
+    return _learn_types({type(leaf) for leaf in leaves} - PLAIN)
+
+
+def _learn_types(odd: set[type]) -> bool:
+    """Whether one of these types is a container that only torch knew."""
     if not odd:
         return False
     with _learning:

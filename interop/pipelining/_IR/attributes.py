@@ -74,6 +74,24 @@ def use_nearest_names(graph: fx.Graph, attributes: Attributes) -> None:
                 user.replace_input_with(node, graph.get_attr(str(nearest)))
 
 
+def apart_from_names(graph: fx.Graph, constants: Mapping[str, object]) -> dict[str, object]:
+    """Has a graph read the tensors that its code made where no name of the model can be, in place.
+
+    Args:
+        graph: a captured model.
+        constants: what it reads besides parameters and buffers, by name.
+
+    Returns:
+        The same by the names that are read now; modules keep theirs.
+    """
+    tensors = [name for name, value in constants.items() if isinstance(value, torch.Tensor)]
+    names = {name: f"_stage_constants.constant_{number}" for number, name in enumerate(tensors)}
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            node.target = names.get(node.target, node.target)
+    return {names.get(name, name): value for name, value in constants.items()}
+
+
 def read_names(nodes: Iterable[fx.Node]) -> list[str]:
     """The names of the attributes that nodes read, each once."""
     reads = (read for node in nodes for read in node.all_input_nodes)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from funpipe.interop.pipelining._IR.containers import whole
 from funpipe.interop.pipelining.errors import PipeTypeError, PipeValueError
 from funpipe.interop.pipelining.wiring import Argument
 
@@ -100,10 +101,10 @@ def calling_of(mod: nn.Module, program: ExportedProgram) -> Calling:
         PipeTypeError: an argument holds tensors in a type of which nobody knows how to take it apart.
     """
     spec: Any = program.call_spec.in_spec
-    args, kwargs = spec.unflatten(list(range(spec.num_leaves)))
+    args, kwargs = whole(spec.unflatten(list(range(spec.num_leaves))))
     names = (*_positional_names(mod, len(args), set(kwargs)), *kwargs)
     leaves = _leaves((*args, *kwargs.values()), names)
-    example_args, example_kwargs = program.example_inputs or ((), {})
+    example_args, example_kwargs = whole(program.example_inputs) or ((), {})
     examples = (*example_args, *(example_kwargs[name] for name in kwargs)) if program.example_inputs else ()
     values = [(leaf, _at(examples, leaf)) for leaf in leaves] if examples else []
     fixed = tuple((leaf, value) for leaf, value in values if not isinstance(value, torch.Tensor))

@@ -3,7 +3,9 @@
 import linecache
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from funpipe.interop.pipelining._IR.assigned_buffers import assigned_buffers
+from funpipe.interop.pipelining._IR.containers import plain, replacing_dataclasses, whole
+from funpipe.interop.pipelining._IR.ctc_loss import CapturingCTCLoss, needs_ctc_loss
+from funpipe.interop.pipelining._IR.reads import Repeating, values_read
 from funpipe.interop.pipelining._IR.refused import check_names, check_plain
 from funpipe.interop.pipelining.errors import PipeRuntimeError
 from funpipe.interop.pipelining.trees import flatten, unflatten
@@ -37,12 +42,15 @@ def capture(mod: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | N
         PipeValueError: a parameter, buffer or submodule has a name that graphs have for themselves.
         PipeliningMetadataError: a tensor of the model or an argument is a DTensor.
     """
-    given = tuple(args), dict(kwargs or {})
+    given = plain((tuple(args), dict(kwargs or {})))
     check_names(mod)
     check_plain(mod, given)
     exported, first = _exported(mod, given, any_sizes=True)
+    modes = () if exported is not None else _modes(mod, given, first)
+    if modes:
+        exported, first = _exported(mod, given, any_sizes=True, modes=modes)
     if exported is None:
-        exported, error = _exported(mod, given, any_sizes=False)
+        exported, error = _exported(mod, given, any_sizes=False, modes=modes)
         if exported is None:
             raise PipeRuntimeError(_text(error)) from error
         warnings.warn(
@@ -53,14 +61,31 @@ def capture(mod: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | N
     return exported
 
 
-def _exported(mod: nn.Module, given: Any, any_sizes: bool) -> tuple[ExportedProgram | None, Exception]:
+Mode = Callable[[], AbstractContextManager[Any]]
+
+
+def _modes(mod: nn.Module, given: Any, error: Exception) -> tuple[Mode, ...]:
+    """With what open the model may be exported after all: where it reads values out of tensors, or has a CTC loss."""
+    reads = "data-dependent" in str(error) or "DataDependent" in repr(error)
+    values = values_read(mod, *whole(given)) if reads else ()
+    if not values and not needs_ctc_loss(error):
+        return ()
+    return (CapturingCTCLoss, partial(Repeating, values)) if values else (CapturingCTCLoss,)
+
+
+def _exported(
+    mod: nn.Module, given: Any, any_sizes: bool, modes: tuple[Mode, ...] = ()
+) -> tuple[ExportedProgram | None, Exception]:
     """The exported model, or the reason why it cannot be."""
     args, kwargs = _aliases(*given)
     sizes: Any = _sizes((args, kwargs)) if any_sizes else None
-    with warnings.catch_warnings(), torch.enable_grad(), assigned_buffers(mod):
+    with warnings.catch_warnings(), torch.enable_grad(), assigned_buffers(mod), replacing_dataclasses(mod):
         warnings.simplefilter("ignore")  # about torch's own code and tracing; the model's own come when it runs
         try:
-            return torch.export.export(mod, args, kwargs, dynamic_shapes=sizes, strict=False), Exception()
+            with ExitStack() as opened:
+                for mode in modes:
+                    opened.enter_context(mode())
+                return torch.export.export(mod, args, kwargs, dynamic_shapes=sizes, strict=False), Exception()
         except Exception as error:
             return None, error
 

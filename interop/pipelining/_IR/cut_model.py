@@ -9,6 +9,7 @@ from torch.export import ExportedProgram
 from funpipe.interop.pipelining._IR.borders import borders
 from funpipe.interop.pipelining._IR.calling import Calling, calling_of
 from funpipe.interop.pipelining._IR.capture import unlifted
+from funpipe.interop.pipelining._IR.containers import Structure
 from funpipe.interop.pipelining._IR.extract import stage_modules
 from funpipe.interop.pipelining._IR.prepare import prepare
 from funpipe.interop.pipelining._IR.stage_module import StageModule
@@ -46,6 +47,6 @@ def cut_model(mod: nn.Module, program: ExportedProgram, split_policy: SplitPolic
     """
     captured = unlifted(program)
     captured = captured if split_policy is None else split_policy(captured)
-    model = prepare(mod, captured, calling_of(mod, program), program.call_spec.out_spec)
+    model = prepare(mod, captured, calling_of(mod, program), Structure(program.call_spec.out_spec))
     cut = borders(model.graph, model.stages, model.calling)
     return Stages(stage_modules(mod, model, cut), tuple(border.wiring for border in cut), model.calling)

@@ -1,8 +1,8 @@
 """The names of a model in its stages: submodules, parameters and buffers, in the model's order."""
 
+import operator
 from collections.abc import Iterable
 
-import torch
 from torch import nn
 
 from funpipe.interop.pipelining._IR.attributes import Attributes
@@ -43,8 +43,6 @@ def outline(stage: nn.Module, mod: nn.Module, paths: set[str]) -> None:
 def give(stage: nn.Module, attributes: Attributes, names: Iterable[str]) -> None:
     """Gives a stage parameters, buffers and constants: the model's own tensors.
 
-    A constant becomes a buffer that is not in the state dict, so that it moves with the stage.
-
     Args:
         stage: the stage's module with its submodules.
         attributes: the model's tensors.
@@ -55,17 +53,10 @@ def give(stage: nn.Module, attributes: Attributes, names: Iterable[str]) -> None
         if full not in wanted:
             continue
         parent, _, name = full.rpartition(".")
-        owner = stage.get_submodule(parent)
         if full in attributes.parameters:
-            owner.register_parameter(name, attributes.parameters[full])  # type: ignore[arg-type]
+            stage.get_submodule(parent).register_parameter(name, attributes.parameters[full])  # type: ignore[arg-type]
         elif full in attributes.buffers:
-            owner.register_buffer(name, attributes.buffers[full], persistent=full in attributes.persistent)
+            buffer, persistent = attributes.buffers[full], full in attributes.persistent
+            stage.get_submodule(parent).register_buffer(name, buffer, persistent=persistent)
         else:
-            _give_constant(owner, name, attributes.constants[full])
-
-
-def _give_constant(owner: nn.Module, name: str, value: object) -> None:
-    if isinstance(value, torch.Tensor):
-        owner.register_buffer(name, value, persistent=False)
-    else:
-        setattr(owner, name, value)
+            setattr(operator.attrgetter(parent)(stage) if parent else stage, name, attributes.constants[full])

@@ -5,13 +5,19 @@ from typing import Any
 
 from torch import fx, nn
 
-from funpipe.interop.pipelining._IR.attributes import Attributes, attributes_of, use_nearest_names
+from funpipe.interop.pipelining._IR.attributes import (
+    Attributes,
+    apart_from_names,
+    attributes_of,
+    use_nearest_names,
+)
 from funpipe.interop.pipelining._IR.batch_counts import count_batches
 from funpipe.interop.pipelining._IR.calling import Calling
 from funpipe.interop.pipelining._IR.cut import stage_of_nodes, without_checks
 from funpipe.interop.pipelining._IR.graphs import before_calls, copied
 from funpipe.interop.pipelining._IR.marks import is_mark
 from funpipe.interop.pipelining._IR.own_values import own_before_writing
+from funpipe.interop.pipelining._IR.reads import read_again
 from funpipe.interop.pipelining._IR.regions import rewrite_regions
 from funpipe.interop.pipelining._IR.sizes import read_sizes_again
 from funpipe.interop.pipelining._IR.train_flags import follow_modules
@@ -55,6 +61,7 @@ def prepare(mod: nn.Module, captured: fx.GraphModule, calling: Calling, structur
     """
     graph, attributes = copied(captured.graph), attributes_of(mod, captured)
     without_checks(graph)
+    read_again(graph)
     attributes = replace(attributes, constants=_following(graph, mod, attributes))
     stages = stage_of_nodes(graph)
     for node in [node for node in graph.nodes if is_mark(node)]:
@@ -82,4 +89,4 @@ def _following(graph: fx.Graph, mod: nn.Module, attributes: Attributes) -> dict[
     rewrite_regions(graph, bodies, modes, flag)
     follow_modules(graph, modes, flag)
     count_batches(graph, attributes.buffers, flags)
-    return {**attributes.constants, **bodies}
+    return apart_from_names(graph, {**attributes.constants, **bodies})

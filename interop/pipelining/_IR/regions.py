@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from funpipe.interop.pipelining._IR.graphs import copied
 from funpipe.interop.pipelining._IR.marks import is_mark
+from funpipe.interop.pipelining._IR.reads import read_again
 from funpipe.interop.pipelining._IR.stage_module import StageModule
 from funpipe.interop.pipelining._IR.train_flags import follow_modules
 from funpipe.interop.pipelining.errors import PipeValueError
@@ -104,6 +105,7 @@ def _body(module: Any, modes: dict[str, bool]) -> tuple[nn.Module, list[str]]:
             behind.append(flags[path])
         return flags[path]
 
+    read_again(graph)
     inner = dict(module.named_children())
     rewrite_regions(graph, inner, modes, flag)
     follow_modules(graph, modes, flag)

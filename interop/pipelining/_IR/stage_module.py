@@ -6,9 +6,10 @@ Attributes of its own begin with `_stage`, because all others belong to the mode
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from funpipe.interop.pipelining._IR.graph_data import calls_of, graph_of
 
@@ -18,7 +19,8 @@ class StageModule(nn.Module):
 
     The graph's parameters, buffers and training flags are attributes of this module and of its submodules, read anew in
     every call: `load_state_dict`, `to`, `train` and `torch.func.functional_call` work as on any module, and it can be
-    pickled and copied.
+    pickled and copied. Tensors that the model's code made while it was captured are no buffers, because the model has
+    no name for them; they move with the stage as buffers do.
 
     Args:
         graph: what it runs; tensors in, one tensor or a tuple out.
@@ -38,6 +40,7 @@ class StageModule(nn.Module):
         for name, child in called.items():
             self.add_module(name, child)
         self._stage_structure = structure
+        self._stage_constants = SimpleNamespace()
         self._stage_set(graph)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -61,6 +64,11 @@ class StageModule(nn.Module):
         """Takes another graph with the same inputs and attributes."""
         self._stage_graph = graph
         self._stage_source, self._stage_function = _compiled(graph)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "StageModule":
+        moved = {name: fn(tensor) for name, tensor in vars(self._stage_constants).items()}
+        self._stage_constants = SimpleNamespace(**moved)
+        return super()._apply(fn, recurse)
 
     def __getattr__(self, name: str) -> Any:
         # The model may have attributes of these names, which then win.

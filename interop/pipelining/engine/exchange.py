@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from funpipe.interop.pipelining.errors import PipeRuntimeError
+from funpipe.interop.pipelining.errors import PipeRuntimeError, Untraceable
 
 T = TypeVar("T")
 
@@ -18,9 +18,11 @@ class Failed:
 
     Args:
         text: what it says.
+        untraceable: whether a stage cannot be traced there.
     """
 
     text: str
+    untraceable: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,7 @@ def _tried(make: Callable[[], T], sent: bool) -> tuple[T | Failed, Exception | N
             pickle.dumps(made)
         return made, None
     except Exception as error:  # raised again by `_own` or `_all`, when the other ranks know of it
-        return Failed(f"{type(error).__name__}: {error}"), error
+        return Failed(f"{type(error).__name__}: {error}", isinstance(error, Untraceable)), error
 
 
 def _own(mine: Any, error: Exception | None) -> Any:
@@ -96,7 +98,7 @@ def _all(found: list[Any], error: Exception | None, first: int = 0) -> list[Any]
         raise error
     for rank, one in enumerate(found, first):
         if isinstance(one, Failed):
-            raise PipeRuntimeError(
+            raise (Untraceable if one.untraceable else PipeRuntimeError)(
                 f"rank {rank} of this schedule cannot run the step, so no rank does: {one.text} Correct it on rank "
                 f"{rank}."
             )

@@ -29,7 +29,7 @@ def initial_state(ready: Ready, modules: Mapping[int, nn.Module], optimizer: Opt
         kind, _, bucket = name.partition(".")
         if kind == "bucket":
             state[name] = _gathered(programs, bucket, modules)
-            state |= initial_slots(optimizer, bucket, state[name])
+            state |= initial_slots(optimizer, programs.layout.bucket(bucket), state[name])
     return state
 
 

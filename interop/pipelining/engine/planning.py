@@ -13,13 +13,13 @@ from funpipe.interop.pipelining.engine.inputs import Own
 from funpipe.interop.pipelining.engine.options import Options
 from funpipe.interop.pipelining.engine.shapes import Shape, source_of
 from funpipe.interop.pipelining.engine.skeleton import Skeleton
-from funpipe.interop.pipelining.errors import PipeRuntimeError, PipeValueError
+from funpipe.interop.pipelining.errors import PipeRuntimeError, PipeValueError, Untraceable
 from funpipe.interop.pipelining.wiring import Argument
 from funpipe.passes import optimize
 from funpipe.programs import Form, Outline, Programs, lower
 from funpipe.schedules import Overlap, Table, Task
 from funpipe.stages import Piece, Stage, Wires, link, readers, told
-from funpipe.tracing import Part, TraceError
+from funpipe.tracing import DataDependentError, Part, TraceError
 
 Wiring = Sequence[Argument] | None
 
@@ -121,12 +121,14 @@ def of_stage(index: int, make: Callable[[], T]) -> T:
         make: traces it.
 
     Raises:
-        PipeRuntimeError: its module cannot be traced.
+        Untraceable: its module reads values out of tensors.
+        PipeRuntimeError: it cannot be traced for another reason.
     """
     try:
         return make()
     except TraceError as error:
-        raise PipeRuntimeError(f"[Stage {index}] failed to run forward: {error}") from error
+        kind = Untraceable if isinstance(error, DataDependentError) else PipeRuntimeError
+        raise kind(f"[Stage {index}] failed to run forward: {error}") from error
 
 
 def _function(local: Local, index: int, shapes: Sequence[Shape]) -> StageFunction:

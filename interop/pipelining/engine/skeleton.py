@@ -9,7 +9,7 @@ from torch import Tensor
 from funpipe.interop.pipelining.engine.constants import constant
 from funpipe.interop.pipelining.errors import PipeTypeError
 from funpipe.interop.pipelining.hidden import holds_tensors
-from funpipe.interop.pipelining.trees import flatten, unflatten
+from funpipe.interop.pipelining.trees import flatten, packed, unflatten, unpacked
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,13 @@ class Skeleton:
 
     structure: Any
     leaves: tuple[Any, ...]
+
+    def __getstate__(self) -> tuple[Any, tuple[Any, ...]]:
+        return packed(self.structure), self.leaves
+
+    def __setstate__(self, state: tuple[Any, tuple[Any, ...]]) -> None:
+        object.__setattr__(self, "structure", unpacked(state[0]))
+        object.__setattr__(self, "leaves", state[1])
 
     @property
     def key(self) -> tuple[Any, ...]:

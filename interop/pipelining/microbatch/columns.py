@@ -35,6 +35,8 @@ def merge_column(leaf: Pair, values: list[Any]) -> Any:
         return spec.fold(values)
     if isinstance(spec, TensorChunkSpec):
         return _joined(leaf.name, values, spec.split_dim)
+    if spec is None and all(isinstance(value, Tensor) and not value.ndim for value in values):
+        return torch.stack(values)  # a number of each microbatch, such as its loss
     if spec is None and any(isinstance(value, Tensor) for value in values):
         return _joined(leaf.name, values, 0)
     if spec is None or replicates(spec):

@@ -16,8 +16,8 @@ def merge_chunks(chunks: list[Any], chunk_spec: Any = None) -> Any:
 
     Args:
         chunks: A tree for each microbatch, all of one structure.
-        chunk_spec: A spec for each leaf, or a tree of them; None: tensors are joined along dimension 0, and other
-            values must be the same in all chunks.
+        chunk_spec: A spec for each leaf, or a tree of them; None: tensors are joined along dimension 0, those without
+            dimensions become a vector of as many as there are chunks, and other values must be the same in all chunks.
 
     Returns:
         One tree of the chunks' structure. Where the spec is a tree of another structure with as many leaves, the result

@@ -10,7 +10,12 @@ import torch
 import funpipe as fp
 from funpipe import FunpipeError
 from funpipe.interop.pipelining.engine import Call, Options
-from funpipe.interop.pipelining.errors import PipeliningMetadataError, PipeNotImplementedError, PipeRuntimeError
+from funpipe.interop.pipelining.errors import (
+    PipeliningMetadataError,
+    PipeNotImplementedError,
+    PipeRuntimeError,
+    Untraceable,
+)
 from funpipe.interop.pipelining.schedules.computation_type import _ComputationType
 from funpipe.interop.pipelining.schedules.grid import Rows
 from funpipe.interop.pipelining.schedules.inputs import require_call, require_count, require_list
@@ -40,6 +45,7 @@ class _PipelineSchedule(Losses, Microbatches, ABC):
     _trains = True
     _backward_requires_autograd = True
     _running: Running | None = None
+    _eager: Any = None
 
     def __init__(
         self,
@@ -178,7 +184,21 @@ class _PipelineSchedule(Losses, Microbatches, ABC):
     def _call(self, call: Call, losses: list[Any] | None, return_outputs: bool) -> Any:
         engine, error = self._engine()
         call = replace(call, error=call.error or error)
-        return engine.step(call, training=self._has_backward, losses=losses, return_outputs=return_outputs)
+        if self._eager is None:
+            try:
+                return engine.step(call, training=self._has_backward, losses=losses, return_outputs=return_outputs)
+            except Untraceable as reason:
+                self._eager = self._in_eager_mode(reason)
+        return self._eager.run(call, self._has_backward, losses, return_outputs)
+
+    def _in_eager_mode(self, reason: Untraceable) -> Any:
+        """What runs the same actions without a program; every rank is told of the reason, so all ranks do."""
+        # It is a schedule itself, and imports this file.
+        from funpipe.interop.pipelining.schedules.eager import EagerSchedule
+
+        if self._optimizer is not None:
+            raise reason
+        return EagerSchedule.of(self, self._order(), reason)
 
     def _walks(self) -> bool:
         """Whether the rows are run action by action, on all ranks or on none."""

@@ -1,5 +1,9 @@
+import pickle
+import subprocess
+import sys
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 
 import optree
@@ -13,7 +17,18 @@ from funpipe.interop.pipelining.microbatch import (
     merge_chunks,
     split_args_kwargs_into_chunks,
 )
-from funpipe.interop.pipelining.trees import NAMESPACE, broadcast, flatten, flatten_with_names, unflatten
+from funpipe.interop.pipelining.trees import (
+    NAMESPACE,
+    broadcast,
+    flatten,
+    flatten_with_names,
+    packed,
+    unflatten,
+    unpacked,
+)
+from tests.interop.pipelining.trees_elsewhere import Pair
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def registered():
@@ -91,3 +106,19 @@ def test_arguments_in_a_container_that_torch_knows_are_cut_and_merged():
     assert [chunk.mask.shape for (chunk,) in args] == [(2, 2), (2, 2)]
     (merged,) = merge_chunks(args, (spec,))
     assert type(merged) is masked and torch.equal(merged.mask, whole.mask) and merged.scale == 1.0
+
+
+_SCRIPT = """
+import pickle, sys
+from tests.interop.pipelining.trees_elsewhere import Pair
+from funpipe.interop.pipelining.trees import unflatten, unpacked
+print(unflatten(unpacked(pickle.loads(sys.stdin.buffer.read())), [1, 2, 3]))
+"""
+
+
+def test_another_process_learns_the_containers_of_a_structure():
+    structure = flatten([Pair(1, {"z": 2}), 3])[1]
+    assert unpacked(packed(structure)) == structure
+    command = [sys.executable, "-c", _SCRIPT]
+    done = subprocess.run(command, input=pickle.dumps(packed(structure)), capture_output=True, cwd=ROOT, timeout=120)
+    assert done.stdout.decode().strip() == "[Pair(x=1, y={'z': 2}), 3]", done.stderr.decode()

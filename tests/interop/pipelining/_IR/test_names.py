@@ -7,7 +7,7 @@ from torch import nn
 from funpipe.interop.pipelining import SplitPoint, pipeline
 from funpipe.interop.pipelining._IR import MultiUseParameterConfig
 from funpipe.interop.pipelining.errors import PipeValueError
-from tests.interop.pipelining._IR.helpers import names_of, stages_of
+from tests.interop.pipelining._IR.helpers import names_of, saved_and_loaded, stages_of
 from tests.interop.pipelining._IR.models import Counting, Layers, Noisy, Shared
 
 X = torch.ones(2, 4)
@@ -75,8 +75,15 @@ def test_buffers_are_saved_or_not_as_in_the_model():
     assert [sorted(dict(stage.named_buffers())) for stage in stages_of(pipe)] == [
         ["calls", "hidden"],
         [],
-        ["lifted_tensor_0"],
+        [],
     ]
+
+
+def test_a_tensor_that_the_code_makes_has_no_name_and_moves_with_its_stage():
+    last = stages_of(pipeline(Counting(), (X,)))[2]
+    assert not [*last.named_buffers(), *last.named_parameters()]
+    held = vars(saved_and_loaded(last.double())._stage_constants)
+    assert [tensor.dtype for tensor in held.values()] == [torch.float64]
 
 
 def test_submodules_are_in_the_models_order_with_their_classes():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from funpipe.interop.pipelining import pipeline
+from funpipe.interop.pipelining import SplitPoint, pipeline
 from tests.interop.pipelining._IR.helpers import seeded, stages_of
 from tests.interop.pipelining._IR.models import Noisy, Regions
 
@@ -86,3 +86,23 @@ def test_the_callers_grad_mode_is_not_taken_up():
     with torch.no_grad():
         pipe = pipeline(model, (torch.ones(2, 4),))
     assert pipe(torch.ones(2, 4))[0].requires_grad
+
+
+def test_a_model_is_the_same_under_no_grad_and_while_training():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.drop = nn.Linear(4, 4), nn.Dropout(0.5)
+
+        def forward(self, x, scale=1.0, flag=None):
+            with torch.no_grad():
+                angles = torch.arange(4.0).cos()[None]
+            return self.drop(self.layer(x) * angles) * scale
+
+    torch.manual_seed(0)
+    model, x = nn.Sequential(Block(), Block()), torch.randn(5, 4)
+    with torch.no_grad():
+        pipe = pipeline(model, (x[:2],), split_spec={"1": SplitPoint.BEGINNING})
+    torch.testing.assert_close(seeded(pipe, x)[0], seeded(model, x))
+    pipe(x)[0].sum().backward()
+    assert all(p.grad is not None for p in model.parameters())

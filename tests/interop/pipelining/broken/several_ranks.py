@@ -119,6 +119,30 @@ def a_stage_that_declares_another_type_than_it_returns(interface: Interface) -> 
     return agree([modules[rank]], [alone[rank]])
 
 
+class Turned(nn.Module):
+    """Returns its result with the strides of its transpose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Not contiguous."""
+        return self.layer(x).t().contiguous().t()
+
+
+@case("3b.15", returns(True))
+def an_output_that_is_not_contiguous_is_sent(interface: Interface) -> bool:
+    rank = dist.get_rank()
+    module = Turned()
+    schedule = over(interface, [interface.PipelineStage(module, rank, RANKS, CPU)], "ScheduleGPipe", 2, loss_fn=squares)
+    x, y = batch()
+    schedule_step(schedule, [rank], RANKS, x, y)
+    alone = nn.Sequential(Turned(), Turned(), Turned())
+    squares(alone(x), y).backward()
+    return agree([module], [alone[rank]])
+
+
 @case("3b.4a", returns(True))
 def a_later_batch_has_another_size(interface: Interface) -> bool:
     found = trained(interface, Layers(interface, [1, 2]), "ScheduleGPipe", 2, batch(4), batch(8))

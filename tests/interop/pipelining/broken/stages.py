@@ -173,6 +173,46 @@ def a_number_is_a_positional_argument(interface: Interface) -> bool:
     return agree([module.layer], reference([linear()], x * 2, y))
 
 
+class OwnLoss(nn.Module):
+    """Returns one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The mean of squares."""
+        return self.layer(x).square().mean()
+
+
+@case("3b.13", returns([2]))
+def an_output_without_dimensions_is_one_of_each_microbatch(interface: Interface) -> list[int]:
+    x, y = batch()
+    schedule = manual(interface, [OwnLoss()], "ScheduleGPipe", loss_fn=lambda out, y: out)
+    return list(train(schedule, x, target=y).shape)
+
+
+class Decides(nn.Module):
+    """Branches on a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Through the layer where anything is not zero."""
+        return self.layer(x) if x.abs().sum() > 0 else x
+
+
+@case("3b.14", returns(True))
+def a_traced_model_branches_on_data(interface: Interface) -> bool:
+    model, alone = Decides(), Decides()
+    x, y = batch()
+    train(traced(interface, split(interface, model, x[:2]), "ScheduleGPipe", loss_fn=squares), x, target=y)
+    squares(alone(x), y).backward()
+    return agree([model], [alone])
+
+
 @case("3b.3", returns(2.0))
 def gradients_of_two_steps_are_scaled_once(interface: Interface) -> float:
     module = nn.Linear(4, 4)

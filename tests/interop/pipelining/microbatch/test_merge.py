@@ -63,6 +63,12 @@ def test_a_spec_of_another_structure_gives_the_result_its_own():
     assert same(merge_chunks([(ones, 3)] * 2, [None, None]), [torch.cat([ones, ones]), 3])
 
 
+def test_numbers_of_all_microbatches_become_a_vector():
+    chunks = [{"loss": torch.tensor(1.0), "y": ones}, {"loss": torch.tensor(2.0), "y": ones}]
+    merged = merge_chunks(chunks)
+    assert merged["loss"].tolist() == [1.0, 2.0] and merged["y"].shape == (4, 3)
+
+
 def test_gradients_flow_through():
     parts = [torch.ones(2, requires_grad=True) for _ in range(2)]
     merge_chunks(parts).mul(torch.arange(4.0)).sum().backward()
@@ -95,7 +101,7 @@ def test_gradients_flow_through():
         ([ones, 3], None, TypeError, "chunk of microbatch 1 is 3, not a tensor"),
         (
             [torch.tensor(1.0)] * 2,
-            None,
+            TensorChunkSpec(0),
             RuntimeError,
             r"has shape \(\), and no dimension 0 .*; merge it with sum_reducer",
         ),
