@@ -1,0 +1,1 @@
+"""Real models that must go through unchanged, as data."""
