@@ -6,11 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from funpipe.optim.base import Entries, Optimizer, describe, zero_slots
+from funpipe.optim.base import Entries, Optimizer
+from funpipe.optim.by_rule import by_rule, decayed, moving
 from funpipe.optim.checks import check_at_least_zero, check_between
-from funpipe.optim.elementwise import update_entries
-from funpipe.optim.learning_rates import as_learning_rate, given_rate
-from funpipe.optim.settings import Settings
 
 SLOTS = ("m", "v")
 """The first and the second moment of the gradient."""
@@ -50,17 +48,9 @@ def adam(
     Source: D. Kingma and J. Ba, Adam: a method for stochastic optimization (2015), algorithm 1.
     """
     check_settings("adam", betas, eps, weight_decay)
-    rate = as_learning_rate("adam", lr)
     rule = partial(_rule, betas=betas, eps=eps, weight_decay=weight_decay)
     settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-    return Optimizer(
-        init=lambda params: zero_slots(params, *SLOTS),
-        update=partial(update_entries, lambda label: rule, SLOTS),
-        scalars=lambda step: adam_scalars(step, rate(step), betas),
-        name=describe("adam", **settings),
-        scalars_at=lambda step, lr: adam_scalars(step, given_rate("adam", lr), betas),
-        settings=Settings.of("adam", **settings),
-    )
+    return by_rule("adam", rule, SLOTS, partial(adam_scalars, betas=betas), settings)
 
 
 def adam_scalars(step: Tensor, lr: Tensor, betas: tuple[float, float]) -> Entries:
@@ -73,8 +63,7 @@ def adam_rule(
     p: Tensor, g: Tensor, m: Tensor, v: Tensor, c: Entries, *, betas: tuple[float, float], eps: float
 ) -> tuple[Tensor, ...]:
     """One update of one entry."""
-    m = betas[0] * m + (1 - betas[0]) * g
-    v = betas[1] * v + (1 - betas[1]) * (g * g)
+    m, v = moving(m, g, betas[0]), moving(v, g * g, betas[1])
     return p - c["step_size"] * m / (v.sqrt() / c["correction"] + eps), m, v
 
 
@@ -89,8 +78,7 @@ def _rule(
     eps: float,
     weight_decay: float,
 ) -> tuple[Tensor, ...]:
-    g = g + weight_decay * p if weight_decay else g
-    return adam_rule(p, g, m, v, c, betas=betas, eps=eps)
+    return adam_rule(p, decayed(g, p, weight_decay), m, v, c, betas=betas, eps=eps)
 
 
 def check_settings(optimizer: str, betas: tuple[float, float], eps: float, weight_decay: float) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from funpipe.functional.random.blocks import draw
 from funpipe.functional.random.philox import Words
-from funpipe.functional.random.uniform import bits_of, uniform
+from funpipe.functional.random.uniform import bits_of, doubles, uniform
 
 
 def normal(
@@ -54,8 +54,7 @@ def _floats(words: Words) -> list[Tensor]:
 
 
 def _doubles(words: Words) -> list[Tensor]:
-    first, second = (((a << 21) | (b >> 11)).to(torch.float64) * 2.0**-53 for a, b in (words[:2], words[2:]))
-    return _pair(first, second)
+    return _pair(*doubles(words))
 
 
 def _pair(radius: Tensor, angle: Tensor) -> list[Tensor]:

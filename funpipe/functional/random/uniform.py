@@ -45,7 +45,7 @@ def uniform(
     """
     bits = bits_of(dtype)
     if bits > 32:
-        unit = draw(key, shape, 2, _doubles, device)
+        unit = draw(key, shape, 2, doubles, device)
     else:
         unit = draw(key, shape, 4, lambda words: [_unit(w, bits, dtype) for w in words], device)
     return unit if (low, high) == (0.0, 1.0) else unit * (high - low) + low
@@ -62,7 +62,7 @@ def _unit(word: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
     return (word >> (32 - bits)).to(torch.float32).mul(2.0**-bits).to(dtype)
 
 
-def _doubles(words: Words) -> list[Tensor]:
+def doubles(words: Words) -> list[Tensor]:
     """One double of each two words."""
     return [((a << 21) | (b >> 11)).to(torch.float64) * 2.0**-53 for a, b in (words[:2], words[2:])]
 
